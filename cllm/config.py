@@ -1,0 +1,82 @@
+"""The shape of a model.
+
+Promises: a `Config` that exists is valid, and its sizes fit into 64-bit indices.
+Leaves out: batch shape, threads and dtype (`cllm.plan`), how it is trained (`cllm.training`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+from cllm.errors import CllmError
+
+MAX_SIZE = 2**31 - 1
+"""Largest single size: token ids are int32."""
+
+MAX_ELEMENTS = 2**59
+"""Largest number of elements of one buffer: 16 bytes each still index below 2**63."""
+
+
+@dataclass(frozen=True)
+class Config:
+    """Sizes of the network; the letters are the ones used beside every array.
+
+    Raises `CllmError` where a size is no positive integer, `embed_dim` is not divisible by
+    `num_heads`, or the parameters could not be indexed.
+    """
+
+    vocab_size: int
+    """V, distinct tokens."""
+    embed_dim: int
+    """D, width of an embedding."""
+    num_layers: int
+    """L."""
+    num_heads: int
+    """H; a head is D/H wide."""
+    ff_dim: int
+    """F, width of the feed-forward layer."""
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            check_size(field.name, getattr(self, field.name))
+        if self.embed_dim % self.num_heads:
+            raise CllmError(
+                f"embed_dim must be divisible by num_heads: {self.embed_dim} is not a multiple of "
+                f"{self.num_heads}"
+            )
+        if self.num_parameters > MAX_ELEMENTS:
+            raise CllmError(
+                f"the model would have {self.num_parameters} parameters; at most {MAX_ELEMENTS} "
+                "can be indexed"
+            )
+
+    @property
+    def head_dim(self) -> int:
+        """D/H."""
+        return self.embed_dim // self.num_heads
+
+    @property
+    def num_parameters(self) -> int:
+        """V·D + L·(3D² + 2DF + F + D + 4D)."""
+        d, f = self.embed_dim, self.ff_dim
+        return self.vocab_size * d + self.num_layers * (3 * d * d + 2 * d * f + f + d + 4 * d)
+
+    def to_dict(self) -> dict[str, int]:
+        """The sizes by name, as `from_dict` takes them."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, sizes: Any) -> Config:
+        """Rebuild from `to_dict`; raises `CllmError` for anything else."""
+        names = {field.name for field in fields(cls)}
+        if not isinstance(sizes, dict) or set(sizes) != names:
+            raise CllmError(f"a configuration has exactly the sizes {sorted(names)}: got {sizes!r}")
+        return cls(**sizes)
+
+
+def check_size(name: str, value: object) -> int:
+    """Return `value` if it is an integer in 1..MAX_SIZE, else raise `CllmError`."""
+    if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= MAX_SIZE:
+        raise CllmError(f"{name} must be an integer in 1..{MAX_SIZE}: got {value!r}")
+    return value
