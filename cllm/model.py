@@ -58,13 +58,13 @@ class Update:
 
     def __post_init__(self) -> None:
         check_size("step", self.step)
-        _check_number("learning_rate", self.learning_rate, 0.0, math.inf)
-        _check_number("beta1", self.beta1, 0.0, 1.0)
-        _check_number("beta2", self.beta2, 0.0, 1.0)
-        _check_number("epsilon", self.epsilon, 0.0, math.inf, open_below=True)
-        _check_number("weight_decay", self.weight_decay, 0.0, math.inf)
+        check_number("learning_rate", self.learning_rate, 0.0, math.inf)
+        check_number("beta1", self.beta1, 0.0, 1.0)
+        check_number("beta2", self.beta2, 0.0, 1.0)
+        check_number("epsilon", self.epsilon, 0.0, math.inf, open_below=True)
+        check_number("weight_decay", self.weight_decay, 0.0, math.inf)
         if self.clip is not None:
-            _check_number("clip", self.clip, 0.0, math.inf, open_below=True)
+            check_number("clip", self.clip, 0.0, math.inf, open_below=True)
 
 
 @dataclass(frozen=True)
@@ -81,11 +81,11 @@ class Sampling:
     top_p: float = 1.0
 
     def __post_init__(self) -> None:
-        _check_number("temperature", self.temperature, 0.0, math.inf)
+        check_number("temperature", self.temperature, 0.0, math.inf)
         if self.top_k is not None:
             check_size("top_k", self.top_k)
         if self.top_p != 1.0:
-            _check_number("top_p", self.top_p, 0.0, 1.0, open_below=True)
+            check_number("top_p", self.top_p, 0.0, 1.0, open_below=True)
 
 
 class Model(ABC):
@@ -157,6 +157,7 @@ class Model(ABC):
         self._buffers_given = buffers
         self._views: dict[tuple[int, int], dict[str, NDArray[Any]]] = {}
         self._shape = (plan.batch_size, plan.seq_len)
+        self._divisor = 1.0
         self._done = "nothing"
         self._prepared = False
         self._context_length = 0
@@ -209,14 +210,10 @@ class Model(ABC):
     def forward(self, tokens: NDArray[np.int32]) -> NDArray[Any]:
         """Logits (B',T',V) of tokens (B',T') int32; a view that the next call overwrites."""
         self._require(Operation.EVALUATION)
-        shape = self._check_batch(tokens)
-        self._check_ids("tokens", tokens, 0)
-        self._shape = shape
-        views = self.activations()
-        views["tokens"][...] = tokens
-        self._forward(*shape)
+        self._accept_tokens(tokens)
+        self._forward(*self._shape)
         self._done = "forward"
-        return views["logits"]
+        return self.activations()["logits"]
 
     def loss(self, targets: NDArray[np.int32], divisor: float | None = None) -> float:
         """Sum over counted targets (B',T') int32 of -log softmax(logits)[target] / divisor.
@@ -225,14 +222,8 @@ class Model(ABC):
         the number of counted targets. None counted: 0. (A complex number in complex128.)
         """
         self._require(Operation.EVALUATION, after="forward")
-        if self._check_batch(targets, "targets") != self._shape:
-            raise CllmError(f"targets must have shape {self._shape}: got {targets.shape}")
-        self._check_ids("targets", targets, IGNORED)
-        if divisor is None:
-            divisor = max(1, int(np.count_nonzero(targets >= 0)))
-        _check_number("divisor", divisor, 0.0, math.inf, open_below=True)
-        self.activations()["targets"][...] = targets
-        loss: float = self._loss(*self._shape, divisor)
+        self._accept_targets(targets, divisor)
+        loss: float = self._loss(*self._shape, self._divisor)
         self._done = "loss"
         return loss
 
@@ -240,7 +231,7 @@ class Model(ABC):
         """Add the gradient of the last `loss` to the gradients; consumes the activations."""
         self._require(Operation.TRAINING, after="loss")
         self._done = "nothing"
-        self._backward(*self._shape)
+        self._backward(*self._shape, self._divisor)
 
     def zero_gradients(self) -> None:
         """Set all gradients to zero."""
@@ -265,12 +256,12 @@ class Model(ABC):
 
         What the gradients held before is ignored; what they hold afterwards is unspecified.
         """
-        self.zero_gradients()
-        self.forward(tokens)
-        loss = self.loss(targets, divisor)
-        self.backward()
-        self.update(update)
-        return loss
+        self._require(Operation.TRAINING)
+        self._accept_tokens(tokens)
+        self._accept_targets(targets, divisor)
+        self._done = "nothing"
+        self._context_length = 0
+        return self._step(*self._shape, self._divisor, update)
 
     def steps(
         self, tokens: NDArray[np.int32], targets: NDArray[np.int32], updates: Sequence[Update]
@@ -326,8 +317,7 @@ class Model(ABC):
             raise CllmError("tokens to feed must be an array (n,) of at least one token")
         self._check_ids("tokens", tokens, 0)
         for token in tokens.tolist():
-            for position in self._slide(token):
-                self._decode(position)
+            self._append(token)
         return self._buffers_given["next_logits"]
 
     def generate(
@@ -349,17 +339,17 @@ class Model(ABC):
             raise CllmError("uniforms must lie in [0, 1)")
         return self._generate(count, sampling, uniforms)
 
-    def _slide(self, token: int) -> Iterator[int]:
-        """Append to the window; yield each position that has to be decoded for it."""
+    def _append(self, token: int) -> None:
         window = self._buffers_given["window"]
         if self._context_length == len(window):
             kept = len(window) // 2
             window[:kept] = window[len(window) - kept :].copy()
+            for position in range(kept):
+                self._decode(position)
             self._context_length = kept
-            yield from range(kept)
         window[self._context_length] = token
+        self._decode(self._context_length)
         self._context_length += 1
-        yield self._context_length - 1
 
     # -- refusing ----------------------------------------------------------------------------
 
@@ -370,6 +360,22 @@ class Model(ABC):
             raise RuntimeError("load() or prepare() must come first")
         if after is not None and self._done != after:
             raise RuntimeError(f"{after}() must come directly before: the last was {self._done}")
+
+    def _accept_tokens(self, tokens: NDArray[np.int32]) -> None:
+        shape = self._check_batch(tokens)
+        self._check_ids("tokens", tokens, 0)
+        self._shape = shape
+        self.activations()["tokens"][...] = tokens
+        self._done = "nothing"
+
+    def _accept_targets(self, targets: NDArray[np.int32], divisor: float | None) -> None:
+        if self._check_batch(targets, "targets") != self._shape:
+            raise CllmError(f"targets must have shape {self._shape}: got {targets.shape}")
+        self._check_ids("targets", targets, IGNORED)
+        if divisor is None:
+            divisor = max(1, int(np.count_nonzero(targets >= 0)))
+        self._divisor = check_number("divisor", divisor, 0.0, math.inf, open_below=True)
+        self.activations()["targets"][...] = targets
 
     def _check_batch(self, ids: NDArray[np.int32], name: str = "tokens") -> tuple[int, int]:
         most = (self._plan.batch_size, self._plan.seq_len)
@@ -388,7 +394,7 @@ class Model(ABC):
                 f"got {ids.min()}..{ids.max()}"
             )
 
-    # -- what an implementation gives --------------------------------------------------------
+    # -- what an implementation gives: the parts that it has ---------------------------------
 
     @classmethod
     @abstractmethod
@@ -407,21 +413,30 @@ class Model(ABC):
     def _loss(self, batch_size: int, seq_len: int, divisor: float) -> Any:
         """From `logits` and `targets` to the loss."""
 
-    @abstractmethod
-    def _backward(self, batch_size: int, seq_len: int) -> None:
+    def _backward(self, batch_size: int, seq_len: int, divisor: float) -> None:
         """Add to `gradients`."""
+        raise NotImplementedError
 
-    @abstractmethod
     def _update(self, update: Update) -> None:
         """From `gradients` and the moments to `parameters`."""
+        raise NotImplementedError
 
-    @abstractmethod
+    def _step(self, batch_size: int, seq_len: int, divisor: float, update: Update) -> float:
+        """All of it; an implementation may fuse it."""
+        self.gradients.fill(0)
+        self._forward(batch_size, seq_len)
+        loss: float = self._loss(batch_size, seq_len, divisor)
+        self._backward(batch_size, seq_len, divisor)
+        self._update(update)
+        return loss
+
     def _decode(self, position: int) -> None:
         """From the token at `position` of `window` and the cache to `next_logits`."""
+        raise NotImplementedError
 
-    @abstractmethod
     def _sample(self, sampling: Sampling, uniform: float) -> int:
         """A token from `next_logits`."""
+        raise NotImplementedError
 
     def _generate(
         self, count: int, sampling: Sampling, uniforms: NDArray[np.float64]
@@ -429,8 +444,7 @@ class Model(ABC):
         drawn = np.empty(count, np.int32)
         for i, uniform in enumerate(uniforms.tolist()):
             drawn[i] = self._sample(sampling, uniform)
-            for position in self._slide(int(drawn[i])):
-                self._decode(position)
+            self._append(int(drawn[i]))
         return drawn
 
 
@@ -457,11 +471,12 @@ def _shared_buffers(shape: Plan) -> Iterator[Buffer]:
             yield Buffer(f"layer{layer}.values", cache, dtype, Role.ACTIVATION)
 
 
-def _check_number(
+def check_number(
     name: str, value: float, low: float, high: float, *, open_below: bool = False
-) -> None:
-    """Raise `CllmError` unless low <= value < high (low < value where `open_below`)."""
+) -> float:
+    """Return `value` if low <= value < high (low < value where `open_below`), else `CllmError`."""
     number = isinstance(value, int | float) and math.isfinite(value)
     if not number or not (low < value if open_below else low <= value) or value >= high:
         interval = f"{'(' if open_below else '['}{low:g}, {high:g})"
         raise CllmError(f"{name} must be a number in {interval}: got {value!r}")
+    return value

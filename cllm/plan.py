@@ -12,7 +12,7 @@ import enum
 import itertools
 import math
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -146,6 +146,34 @@ class Plan:
             name: buffers[name].reshape(-1)[: math.prod(buffer.shape)].reshape(buffer.shape)
             for name, buffer in smaller.buffers.items()
         }
+
+
+def activation_buffers(shape: Plan) -> Iterator[Buffer]:
+    """What a forward pass that fuses nothing leaves for backward, in the names of both models."""
+    config = shape.config
+    b, t, d, f = shape.batch_size, shape.seq_len, config.embed_dim, config.ff_dim
+    layer_shapes: dict[str, tuple[int, ...]] = {
+        "ln1": (b, t, d),
+        "ln1_mean": (b, t),
+        "ln1_rstd": (b, t),
+        "qkv": (b, t, 3 * d),
+        "attn": (b, t, d),
+        "attn_lse": (b, config.num_heads, t),
+        "x_mid": (b, t, d),
+        "ln2": (b, t, d),
+        "ln2_mean": (b, t),
+        "ln2_rstd": (b, t),
+        "ff_in": (b, t, f),
+        "ff_act": (b, t, f),
+        "ff": (b, t, d),
+        "x_out": (b, t, d),
+    }
+    yield Buffer("x0", (b, t, d), shape.dtype, Role.ACTIVATION)
+    for layer in range(config.num_layers):
+        for name, axes in layer_shapes.items():
+            yield Buffer(f"layer{layer}.{name}", axes, shape.dtype, Role.ACTIVATION)
+    yield Buffer("logits", (b, t, config.vocab_size), shape.dtype, Role.ACTIVATION)
+    yield Buffer("losses", (b, t), shape.dtype, Role.ACTIVATION)
 
 
 def check_operations(operations: Iterable[str]) -> frozenset[Operation]:

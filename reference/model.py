@@ -13,7 +13,7 @@ from typing import Any
 from cllm.errors import CllmError
 from cllm.model import Model as Interface
 from cllm.model import Sampling, Update
-from cllm.plan import Buffer, Operation, Plan, Role
+from cllm.plan import Buffer, Operation, Plan, activation_buffers
 from cllm.reference.adam import adam_update, clip_scale, global_norm
 from cllm.reference.cross_entropy import cross_entropy_backward, cross_entropy_forward
 from cllm.reference.network import backward, decode, forward
@@ -27,52 +27,27 @@ class Model(Interface):
 
     @classmethod
     def _buffers(cls, shape: Plan) -> Iterator[Buffer]:
-        config, dtype = shape.config, shape.dtype
+        dtype = shape.dtype
         if dtype.kind == "c" and shape.operations != {Operation.EVALUATION}:
             raise CllmError(f"complex128 is for evaluation alone: got {sorted(shape.operations)}")
         if Operation.EVALUATION not in shape.operations:
             return
-        b, t, d, f = shape.batch_size, shape.seq_len, config.embed_dim, config.ff_dim
-        activations: dict[str, tuple[int, ...]] = {"x0": (b, t, d)}
-        for layer in range(config.num_layers):
-            activations |= {
-                f"layer{layer}.{name}": axes
-                for name, axes in {
-                    "ln1": (b, t, d),
-                    "ln1_mean": (b, t),
-                    "ln1_rstd": (b, t),
-                    "qkv": (b, t, 3 * d),
-                    "attn": (b, t, d),
-                    "attn_lse": (b, config.num_heads, t),
-                    "x_mid": (b, t, d),
-                    "ln2": (b, t, d),
-                    "ln2_mean": (b, t),
-                    "ln2_rstd": (b, t),
-                    "ff_in": (b, t, f),
-                    "ff_act": (b, t, f),
-                    "ff": (b, t, d),
-                    "x_out": (b, t, d),
-                }.items()
-            }
-        activations |= {"logits": (b, t, config.vocab_size), "losses": (b, t)}
-        for name, axes in activations.items():
-            yield Buffer(name, axes, dtype, Role.ACTIVATION)
+        yield from activation_buffers(shape)
 
     def _forward(self, batch_size: int, seq_len: int) -> None:
         config = self.config
         forward(self.tensors(), self.activations(), config.num_layers, config.num_heads)
 
     def _loss(self, batch_size: int, seq_len: int, divisor: float) -> Any:
-        self._divisor = divisor
         a = self.activations()
         cross_entropy_forward(a["losses"], a["logits"], a["targets"])
         wide = "complex128" if self.planned.dtype.kind == "c" else "float64"
         return a["losses"].sum(dtype=wide).item() / divisor
 
-    def _backward(self, batch_size: int, seq_len: int) -> None:
+    def _backward(self, batch_size: int, seq_len: int, divisor: float) -> None:
         config, a = self.config, self.activations()
         dlogits = a["logits"].copy()  # (B,T,V)
-        cross_entropy_backward(dlogits, a["logits"], a["targets"], self._divisor)
+        cross_entropy_backward(dlogits, a["logits"], a["targets"], divisor)
         p, g = self.tensors(), self.tensors("gradients")
         backward(p, g, a, dlogits, config.num_layers, config.num_heads)
 

@@ -1,0 +1,9 @@
+cdef void cross_entropy_forward_body(
+    float *losses, const float *logits, const int *targets, Py_ssize_t N, Py_ssize_t V,
+    int thread, int threads,
+) noexcept nogil
+
+cdef void cross_entropy_backward_body(
+    float *dlogits, const float *logits, const int *targets, double divisor,
+    Py_ssize_t N, Py_ssize_t V, int thread, int threads,
+) noexcept nogil
