@@ -15,7 +15,9 @@ cdef float *floats(str name, object array, tuple shape, bint writable=False) exc
     return <float *> <size_t> array.ctypes.data
 
 
-cdef const int *ids(str name, object array, tuple shape, Py_ssize_t low, Py_ssize_t stop) except NULL:
+cdef const int *ids(
+    str name, object array, tuple shape, Py_ssize_t low, Py_ssize_t stop
+) except NULL:
     check_array(name, array, shape, np.int32)
     if array.size and (array.min() < low or array.max() >= stop):
         raise CllmError(

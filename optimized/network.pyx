@@ -16,12 +16,8 @@ from cython.parallel cimport parallel, threadid
 from libc.math cimport INFINITY
 from libc.string cimport memmove, memset
 
-from .adam cimport (
-    NORM_BLOCK, adam_update_body, clip_scale_of, global_norm_body, norm_of_blocks,
-)
-from .attention cimport (
-    QUERIES, attention_backward_body, attention_decode_body, attention_forward_body,
-)
+from .adam cimport adam_update_body, clip_scale_of, global_norm_body, norm_of_blocks
+from .attention cimport attention_backward_body, attention_decode_body, attention_forward_body
 from .cross_entropy cimport cross_entropy_backward_body, cross_entropy_forward_body
 from .embedding cimport embedding_backward_body, embedding_forward_body
 from .gelu cimport gelu_backward_body, gelu_forward_body

@@ -67,5 +67,9 @@ def unembedding_backward(dx, dweight, dlogits, x, weight, *, int threads=1):
     disjoint({"dx": dx, "dweight": dweight}, {"dlogits": dlogits, "x": x, "weight": weight})
     threads = check_threads(threads)
     with nogil, parallel(num_threads=threads):
-        unembedding_backward_input_body(dx_, dlogits_, weight_, B * T, V, D, threadid(), team_size())
-        unembedding_backward_weight_body(dweight_, dlogits_, x_, B * T, V, D, threadid(), team_size())
+        unembedding_backward_input_body(
+            dx_, dlogits_, weight_, B * T, V, D, threadid(), team_size()
+        )
+        unembedding_backward_weight_body(
+            dweight_, dlogits_, x_, B * T, V, D, threadid(), team_size()
+        )
