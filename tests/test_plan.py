@@ -30,7 +30,9 @@ def test_allocated_buffers_are_planned_ones(model: type[Model]) -> None:
 @each_model
 def test_operations_need_only_their_own_buffers(model: type[Model]) -> None:
     roles = {
-        operation: {b.role for b in model.plan(CONFIG, 1, 4, operations=[operation]).buffers.values()}
+        operation: {
+            b.role for b in model.plan(CONFIG, 1, 4, operations=[operation]).buffers.values()
+        }
         for operation in Operation
     }
     assert Role.GRADIENT not in roles[Operation.EVALUATION] | roles[Operation.GENERATION]

@@ -20,7 +20,7 @@ static inline void team_barrier(void)
  * ever. Letting them go before the fork makes both sides start new ones. */
 static void team_release(void)
 {
-#if _OPENMP >= 201811
+#if _OPENMP >= 201811 || __GNUC__ >= 9  /* GCC had the call before it claimed OpenMP 5.0 */
     omp_pause_resource_all(omp_pause_hard);
 #endif
 }
