@@ -5,8 +5,9 @@ Cython and OpenMP; both are a `cllm.Model`. Importing this package imports NumPy
 """
 
 from cllm.config import Config
+from cllm.decoder import Sampling
 from cllm.errors import CllmError
-from cllm.model import Model, Sampling, Update
+from cllm.model import Model, Update
 from cllm.plan import Buffer, Operation, Plan, Role
 
 __all__ = [

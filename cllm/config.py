@@ -9,13 +9,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
+from cllm.check import MAX_ELEMENTS, check_size
 from cllm.errors import CllmError
-
-MAX_SIZE = 2**31 - 1
-"""Largest single size: token ids are int32."""
-
-MAX_ELEMENTS = 2**59
-"""Largest number of elements of one buffer: 16 bytes each still index below 2**63."""
 
 
 @dataclass(frozen=True)
@@ -73,10 +68,3 @@ class Config:
         if not isinstance(sizes, dict) or set(sizes) != names:
             raise CllmError(f"a configuration has exactly the sizes {sorted(names)}: got {sizes!r}")
         return cls(**sizes)
-
-
-def check_size(name: str, value: object) -> int:
-    """Return `value` if it is an integer in 1..MAX_SIZE, else raise `CllmError`."""
-    if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= MAX_SIZE:
-        raise CllmError(f"{name} must be an integer in 1..{MAX_SIZE}: got {value!r}")
-    return value

@@ -9,7 +9,6 @@ Leaves out: what a model keeps in its buffers (`Model.plan` of each implementati
 from __future__ import annotations
 
 import enum
-import itertools
 import math
 import os
 from collections.abc import Iterable, Iterator, Mapping
@@ -17,9 +16,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from numpy.typing import DTypeLike, NDArray
+from numpy.typing import NDArray
 
-from cllm.config import MAX_ELEMENTS, Config, check_size
+from cllm.check import MAX_ELEMENTS, check_array, check_disjoint, check_size
+from cllm.config import Config
 from cllm.errors import CllmError
 
 ALIGNMENT = 64
@@ -194,45 +194,6 @@ def check_threads(threads: int) -> int:
     if threads > MAX_THREADS:
         raise CllmError(f"threads must be in 0..{MAX_THREADS}: got {threads}")
     return threads
-
-
-def check_array(
-    name: str,
-    array: object,
-    shape: tuple[int, ...],
-    dtype: DTypeLike,
-    writable: bool = False,
-) -> NDArray[Any]:
-    """Return `array` if it is C-contiguous, aligned and of this shape and dtype.
-
-    Raises `CllmError` naming the array, what it is and what is allowed.
-    """
-    wanted = np.dtype(dtype)
-    if not isinstance(array, np.ndarray):
-        raise CllmError(f"{name} must be a NumPy array: got {type(array).__name__}")
-    if array.dtype != wanted:
-        raise CllmError(f"{name} must be {wanted}: got {array.dtype}")
-    if array.shape != shape:
-        raise CllmError(f"{name} must have shape {shape}: got {array.shape}")
-    if not array.flags.c_contiguous:
-        raise CllmError(f"{name} must be C-contiguous: got strides {array.strides}")
-    if not array.flags.aligned:
-        raise CllmError(f"{name} must be aligned to its elements of {wanted.itemsize} bytes")
-    if writable and not array.flags.writeable:
-        raise CllmError(f"{name} must be writable")
-    return array
-
-
-def check_disjoint(arrays: Buffers) -> None:
-    """Raise `CllmError` if two of the (contiguous) arrays share a byte."""
-    spans = sorted(
-        (array.ctypes.data, array.ctypes.data + array.nbytes, name)
-        for name, array in arrays.items()
-        if array.nbytes
-    )
-    for (_, stop, name), (start, _, other) in itertools.pairwise(spans):
-        if start < stop:
-            raise CllmError(f"{name} and {other} overlap by {stop - start} bytes")
 
 
 def format_bytes(nbytes: float) -> str:

@@ -21,9 +21,7 @@ def find_model(name: str) -> type[Model]:
     installed = {entry.name: entry.value for entry in entry_points(group=GROUP)}
     module_name, colon, class_name = installed.get(name, name).partition(":")
     if not colon or not module_name or not class_name:
-        raise CllmError(
-            f"model must be one of {sorted(installed)} or module:Class: got {name!r}"
-        )
+        raise CllmError(f"model must be one of {sorted(installed)} or module:Class: got {name!r}")
     try:
         found = getattr(importlib.import_module(module_name), class_name)
     except (ImportError, AttributeError) as error:

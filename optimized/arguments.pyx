@@ -6,8 +6,8 @@ dtype asked for, its ids in range; anything else is a `CllmError` that names the
 
 import numpy as np
 
+from cllm.check import check_array, check_disjoint
 from cllm.errors import CllmError
-from cllm.plan import check_array, check_disjoint
 
 
 cdef float *floats(str name, object array, tuple shape, bint writable=False) except NULL:

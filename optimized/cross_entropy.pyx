@@ -1,6 +1,6 @@
 """Cross entropy of a softmax over the vocabulary; the mirror of `cllm.reference.cross_entropy`."""
 
-from cllm.model import check_number
+from cllm.check import check_number
 from cllm.plan import check_threads
 
 from cython.parallel cimport parallel, threadid

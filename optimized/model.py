@@ -10,14 +10,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
-from numpy.typing import NDArray
-
-from cllm.model import Model as Interface
-from cllm.model import Sampling, Update
 from cllm.optimized.adam import NORM_BLOCK
 from cllm.optimized.attention import QUERIES
-from cllm.optimized.kernels import isa
 from cllm.optimized.network import Network
+from numpy.typing import NDArray
+
+from cllm.decoder import Sampling
+from cllm.model import Model as Interface
+from cllm.model import Update
+from cllm.optimized.kernels import isa
 from cllm.plan import Buffer, Buffers, Operation, Plan, Role, activation_buffers
 
 

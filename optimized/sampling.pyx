@@ -6,7 +6,8 @@ as far as the draw reaches: O(V) and a logarithm for each token taken.
 
 import numpy as np
 
-from cllm.model import Sampling, check_number
+from cllm.check import check_number
+from cllm.decoder import Sampling
 
 from libc.math cimport exp
 

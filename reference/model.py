@@ -10,9 +10,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from cllm.decoder import Sampling
 from cllm.errors import CllmError
 from cllm.model import Model as Interface
-from cllm.model import Sampling, Update
+from cllm.model import Update
 from cllm.plan import Buffer, Operation, Plan, activation_buffers
 from cllm.reference.adam import adam_update, clip_scale, global_norm
 from cllm.reference.cross_entropy import cross_entropy_backward, cross_entropy_forward

@@ -32,7 +32,7 @@ def test_sizes_out_of_range_are_refused_by_name(name: str, bad: object) -> None:
 
 
 def test_width_must_be_divisible_by_heads() -> None:
-    with pytest.raises(CllmError, match="embed_dim must be divisible by num_heads: 64 .* 3"):
+    with pytest.raises(CllmError, match=r"embed_dim must be divisible by num_heads: 64 .* 3"):
         Config(381, 64, 2, 3, 128)
 
 

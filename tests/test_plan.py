@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from cllm import Buffer, CllmError, Config, Model, Operation, Role
-from cllm.plan import check_disjoint, format_bytes
+from cllm.check import check_disjoint
+from cllm.plan import format_bytes
 from cllm.registry import find_model
 
 CONFIG = Config(11, 6, 2, 3, 5)
@@ -114,7 +115,7 @@ def test_plans_out_of_range_are_refused(
 def test_more_memory_than_the_machine_has_is_refused_before_it_is_spent() -> None:
     plan = find_model("reference").plan(CONFIG, 2**20, 2**20)
     assert plan.nbytes > 2**45
-    with pytest.raises(CllmError, match="the plan needs .*, the machine has "):
+    with pytest.raises(CllmError, match=r"the plan needs .*, the machine has "):
         plan.allocate()
 
 
