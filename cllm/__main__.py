@@ -1,0 +1,5 @@
+"""`python -m cllm`."""
+
+from cllm.cli import main
+
+main()

@@ -1,0 +1,22 @@
+"""`cllm completion`."""
+
+from __future__ import annotations
+
+import click
+from click.shell_completion import get_completion_class
+
+
+@click.command
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+@click.pass_context
+def completion(ctx: click.Context, shell: str) -> None:
+    r"""Print the script that completes commands and options in SHELL.
+
+    \b
+    bash:  eval "$(cllm completion bash)"         in ~/.bashrc
+    zsh:   eval "$(cllm completion zsh)"          in ~/.zshrc
+    fish:  cllm completion fish > ~/.config/fish/completions/cllm.fish
+    """
+    script = get_completion_class(shell)
+    assert script is not None
+    click.echo(script(ctx.find_root().command, {}, "cllm", "_CLLM_COMPLETE").source())

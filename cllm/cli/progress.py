@@ -1,0 +1,79 @@
+"""What commands show while they work, on stderr: bars on a terminal, lines elsewhere."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from cllm.corpus import Progress
+    from cllm.run import Record
+    from cllm.training import Trainer
+
+
+def say(text: str) -> None:
+    """Print for people; stdout is for results."""
+    click.echo(text, err=True)
+
+
+@contextlib.contextmanager
+def corpus_progress() -> Iterator[Progress]:
+    """A bar for `load_corpus`; none where the text is known already."""
+    from tqdm import tqdm
+
+    with tqdm(
+        desc="reading", unit="B", unit_scale=True, leave=False, delay=0.5, disable=_plain()
+    ) as bar:
+
+        def progress(done: int, total: int) -> None:
+            bar.total = total
+            bar.update(done - bar.n)
+
+        yield progress
+
+
+def evaluation_progress(count: int) -> Iterable[int]:
+    """The numbers below `count`, with a bar."""
+    from tqdm import tqdm
+
+    return tqdm(range(count), unit=" batches", leave=False, disable=_plain())
+
+
+@contextlib.contextmanager
+def show_training(trainer: Trainer) -> Iterator[Callable[[Record], None]]:
+    """A bar for the steps, and a line for each checkpoint."""
+    from tqdm import tqdm
+
+    total = trainer.total_steps
+    with tqdm(
+        total=total, initial=trainer.position.step, unit=" steps", leave=False, disable=_plain()
+    ) as bar:
+
+        def show(record: Record) -> None:
+            step = record.step
+            bar.set_postfix_str(
+                f"loss {step.loss:.3f}, learning rate {step.learning_rate:.1e}", False
+            )
+            bar.update()
+            if record.saved is not None:
+                measured = record.validation
+                validation = (
+                    f"  validation {measured.loss:.4f} (perplexity {measured.perplexity:.5g})"
+                    if measured
+                    else ""
+                )
+                with bar.external_write_mode(sys.stderr):
+                    say(
+                        f"step {step.step:,}/{total:,}  epoch {step.epoch}  loss {step.loss:.4f}"
+                        f"{validation}  {record.tokens_per_second:,.0f} tokens/s"
+                    )
+
+        yield show
+
+
+def _plain() -> bool:
+    return not sys.stderr.isatty()

@@ -1,0 +1,67 @@
+"""What `cllm train` was asked for, on its command line or by the checkpoint that it resumes.
+
+Promises: a request that exists is valid; a resumed run differs from its checkpoint only in what
+does not change the result, and in the number of epochs.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cllm.config import Config
+from cllm.errors import CllmError
+from cllm.settings import RunSettings, Settings
+from cllm.tokenizer import TokenizerSettings
+
+if TYPE_CHECKING:
+    from cllm.checkpoint import Checkpoint
+
+SIZES = ("embed_dim", "num_layers", "num_heads", "ff_dim")
+"""The sizes of a `Config` that are options; the fifth is the tokenizer's."""
+
+CHANGEABLE = {"epochs"} | {setting.name for setting in fields(RunSettings)}
+"""The options that may differ at a resume."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """The options of `cllm train`, sorted by what they are for."""
+
+    tokenizer: TokenizerSettings
+    config: Config
+    """With the largest vocabulary that may come out."""
+    settings: Settings
+    run_settings: RunSettings
+
+    @classmethod
+    def parse(cls, options: dict[str, Any]) -> Request:
+        """From options by name; raises `CllmError` for a value that is not allowed."""
+        return cls(
+            TokenizerSettings(options["tokenizer"], options["vocab_size"], options["lowercase"]),
+            Config(options["vocab_size"], *(options[name] for name in SIZES)),
+            Settings(**{setting.name: options[setting.name] for setting in fields(Settings)}),
+            RunSettings(**{setting.name: options[setting.name] for setting in fields(RunSettings)}),
+        )
+
+    @classmethod
+    def resume(
+        cls, options: dict[str, Any], given: set[str], saved: Checkpoint, path: Path
+    ) -> Request:
+        """The checkpoint's options, but those given; raises `CllmError` where they contradict."""
+        before = {
+            "tokenizer": saved.tokenizer_settings.kind,
+            "vocab_size": saved.tokenizer_settings.vocab_size,
+            "lowercase": saved.tokenizer_settings.lowercase,
+            **{name: getattr(saved.config, name) for name in SIZES},
+            **asdict(saved.settings),
+            **asdict(saved.run_settings),
+        }
+        for name in sorted(given - CHANGEABLE):
+            if options[name] != before[name]:
+                raise CllmError(
+                    f"--{name.replace('_', '-')} {options[name]} contradicts {path}, which was "
+                    f"made with {before[name]}"
+                )
+        return cls.parse(before | {name: options[name] for name in given})

@@ -1,0 +1,51 @@
+"""What `train` says before it starts, and `evaluate` of its text."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from cllm.cli.progress import say
+from cllm.cli.request import Request
+from cllm.plan import format_bytes
+
+if TYPE_CHECKING:
+    from cllm.corpus import Corpus
+    from cllm.training import Trainer
+
+
+def skipped_files(corpus: Corpus) -> str:
+    """How many files were skipped, by reason."""
+    reasons = [f"{count:,} {reason}" for reason, count in sorted(corpus.skipped.items())]
+    return ", ".join(reasons) or "none"
+
+
+def say_corpus(corpus: Corpus, request: Request) -> None:
+    """Files, bytes, tokens and vocabulary."""
+    vocab_size = corpus.tokenizer.vocab_size
+    fewer = f" (of {request.tokenizer.vocab_size:,} asked for)"
+    say(f"files       {corpus.files:,}; skipped: {skipped_files(corpus)}")
+    say(f"text        {format_bytes(corpus.text_bytes)}, {len(corpus.tokens):,} tokens")
+    say(
+        f"vocabulary  {vocab_size:,} {request.tokenizer.kind}"
+        f"{fewer if vocab_size < request.tokenizer.vocab_size else ''}, "
+        f"{corpus.distinct:,} of them in the text"
+    )
+
+
+def say_model(trainer: Trainer, request: Request, isa: str) -> None:
+    """Implementation, parameters, memory and steps."""
+    plan, settings = trainer.model.planned, request.settings
+    say(
+        f"model       {request.run_settings.model} ({isa}), "
+        f"{plan.config.num_parameters:,} parameters, {plan.nbytes / 2**20:,.1f} MiB of memory, "
+        f"threads: {plan.threads}"
+    )
+    say(
+        f"steps       {trainer.total_steps:,}, {trainer.steps_per_epoch:,} an epoch; "
+        f"{trainer.position.step:,} done"
+    )
+    if settings.warmup > trainer.total_steps:
+        say(
+            f"cllm: warning: the warm-up of {settings.warmup} steps is longer than the training: "
+            "lower --warmup or raise --epochs"
+        )
