@@ -37,7 +37,15 @@ def sources(pattern: str) -> set[str]:
 
 
 def test_the_sdist_holds_every_source(sdist: set[str]) -> None:
-    needed = {"pyproject.toml", "meson.build", "tox.ini", "README.md", "LICENSE", "PKG-INFO"}
+    needed = {
+        "pyproject.toml",
+        "meson.build",
+        "meson.options",
+        "tox.ini",
+        "README.md",
+        "LICENSE",
+        "PKG-INFO",
+    }
     for folder in ("cllm", "reference", "harness", "tests", "optimized"):
         needed |= {name for name in sources(f"{folder}/**/*.py") if "/optimized/" not in name[5:]}
     for suffix in ("pyx", "pxd"):
@@ -53,7 +61,7 @@ def test_the_sdist_holds_nothing_else(sdist: set[str]) -> None:
     folders = {"cllm", "reference", "optimized", "harness", "tests", "reports"}
     files = {
         "pyproject.toml", "meson.build", "tox.ini", "README.md", "LICENSE", "PKG-INFO",
-        "CHANGELOG.md", "CONTRIBUTING.md", ".gitignore", ".gitattributes",
+        "CHANGELOG.md", "CONTRIBUTING.md", "meson.options", ".gitignore",
     }  # fmt: skip
     assert {name for name in sdist if name.partition("/")[0] not in folders} <= files
     assert not {name for name in sdist if re.search(r"\.(so|o|pyc|db|cllm)$|__pycache__", name)}
