@@ -128,7 +128,7 @@ class Checkpoint:
         if len(tensors) != len(_PREFIXES) * (1 + config.num_layers * len(LAYER_TENSORS)):
             raise CllmError(f"{len(tensors)} tensors do not fit {config}")
         for name, shape in _shapes(config).items():
-            found = tensors[name].shape if name in tensors else "no such tensor"
+            found = getattr(tensors.get(name), "shape", "no such tensor")
             if found != shape:
                 raise CllmError(f"tensor {name} {shape} expected: got {found}")
         parameters, *moments = (
@@ -157,8 +157,8 @@ class Checkpoint:
             )
         if extra := sorted(set(metadata) - set(checkpoint._metadata())):
             raise CllmError(f"unknown metadata {extra}")
-        if name := checkpoint._not_finite():
-            raise CllmError(f"its tensor {name} is not finite")
+        if bad := checkpoint._not_finite():
+            raise CllmError(f"its tensor {bad} is not finite")
         return checkpoint
 
     def _tensors(self) -> dict[str, NDArray[np.float32]]:
