@@ -57,7 +57,11 @@ def load_tensors(path: Path) -> tuple[dict[str, str], dict[str, NDArray[np.float
     except OSError as error:
         raise CllmError(f"{path}: {error.strerror or error}") from error
     except (SafetensorError, ValueError) as error:
-        message = str(error) if isinstance(error, CllmError) else f"damaged, or foreign: {error}"
+        message = (
+            str(error)
+            if isinstance(error, CllmError)
+            else f"truncated, damaged, or no checkpoint: {error}"
+        )
         raise CllmError(f"{path}: {message.removeprefix(f'{path}: ')}") from error
     except RecursionError as error:
         raise CllmError(f"{path}: its metadata are nested too deeply") from error

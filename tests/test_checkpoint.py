@@ -185,9 +185,9 @@ def test_any_other_length_is_noticed(content: bytes, tmp_path: Path, data: st.Da
     path = tmp_path / "a.cllm"
     cut = data.draw(st.integers(0, len(content) - 1))
     path.write_bytes(content[:cut])
-    assert "damaged, or foreign" in refusal(path)
+    assert "truncated, damaged" in refusal(path)
     path.write_bytes(content + data.draw(st.binary(min_size=1, max_size=9)))
-    assert "damaged, or foreign" in refusal(path)
+    assert "truncated, damaged" in refusal(path)
 
 
 @on_files
@@ -230,7 +230,7 @@ def test_forging_alone_changes_nothing(content: bytes, tmp_path: Path) -> None:
 def test_a_header_of_an_impossible_size(content: bytes, tmp_path: Path, size: int) -> None:
     path = tmp_path / "a.cllm"
     path.write_bytes(size.to_bytes(8, "little") + content[8:])
-    assert "damaged, or foreign" in refusal(path)
+    assert "truncated, damaged" in refusal(path)
 
 
 def text(name: str, value: Any) -> Callable[[Texts, Tensors], object]:
