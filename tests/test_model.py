@@ -222,15 +222,15 @@ def test_steps_is_step_after_step(cls: type[Model]) -> None:
 
 
 @each_model
-def test_the_window_slides_by_half_and_stays_exact(cls: type[Model]) -> None:
-    model = cls.create(CONFIG, 1, 5, PARAMETERS, operations=["evaluation", "generation"])
-    fed = ids(13)
-    for n, token in enumerate(fed):
+@pytest.mark.parametrize("time", [1, 2, 5])
+def test_the_window_slides_by_half_and_stays_exact(cls: type[Model], time: int) -> None:
+    model = cls.create(CONFIG, 1, time, PARAMETERS, operations=["evaluation", "generation"])
+    fed, kept = ids(13), time // 2
+    for n in range(len(fed)):
         logits = model.feed(fed[n : n + 1]).copy()
         context = model.context
-        assert context[-1] == token
         assert np.array_equal(context, fed[n + 1 - len(context) : n + 1])
-        assert len(context) == (n + 1 if n < 5 else 3 + (n - 5) % 3)
+        assert len(context) == (n + 1 if n < time else kept + 1 + (n - time) % (time - kept))
         assert np.allclose(logits, model.forward(context[None])[0, -1], rtol=1e-5, atol=1e-5)
 
 
