@@ -1,0 +1,84 @@
+"""Checks that the same input gives the same bytes, again and for every number of threads."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cllm.harness.cases import BUSY, SETTINGS, Setting, draw_batches, draw_case, draw_updates
+from cllm.harness.checks import check
+from cllm.harness.runs import build
+from cllm.harness.verdict import Status, Verdict
+from cllm.model import Model
+from cllm.plan import Operation
+
+STEPS = 2
+THREADS = (2, 3)
+"""Held against one; more than some settings have rows."""
+
+WORK = (*SETTINGS, BUSY)
+
+
+@check("determinism.repeat", Operation.TRAINING)
+def repeat(candidate: type[Model], reference: type[Model], seed: int) -> Verdict:
+    """Two models built alike give the same bytes."""
+    return _same(candidate, seed, [("again", 1)])
+
+
+@check("determinism.threads", Operation.TRAINING)
+def threads(candidate: type[Model], reference: type[Model], seed: int) -> Verdict:
+    """Any number of threads gives the bytes of one."""
+    return _same(candidate, seed, [(f"{count} threads", count) for count in THREADS])
+
+
+def _same(candidate: type[Model], seed: int, others: list[tuple[str, int]]) -> Verdict:
+    """Hold other runs against one with a single thread."""
+    values = 0
+    for setting in WORK:
+        first = _run(candidate, setting, seed, 1)
+        values += sum(array.size for array in first.values())
+        for how, count in others:
+            other = _run(candidate, setting, seed, count)
+            for name, array in first.items():
+                if array.tobytes() != other[name].tobytes():
+                    where = _first_difference(array, other[name])
+                    evidence = f"{name} differs with {how}: {where}, {setting}"
+                    return Verdict(Status.FAIL, evidence)
+    runs = ", ".join(how for how, _ in others)
+    evidence = f"same bytes of {values:,} numbers in {len(WORK)} settings ({runs})"
+    return Verdict(Status.PASS, evidence)
+
+
+def _run(
+    candidate: type[Model], setting: Setting, seed: int, threads: int
+) -> dict[str, NDArray[np.generic]]:
+    """Everything a model leaves after one backward and some steps, copied."""
+    case = draw_case(setting, seed)
+    generator = np.random.default_rng(seed)
+    shape = (setting.batch_size, setting.seq_len)
+    tokens, targets = draw_batches(setting.config, generator, STEPS, *shape)
+    model = build(candidate, case, threads=threads)
+    model.zero_gradients()
+    logits = model.forward(case.tokens).copy()
+    loss = model.loss(case.targets)
+    model.backward()
+    gradients = model.gradients.copy()
+    losses = model.steps(tokens, targets, draw_updates(generator, case.step, STEPS))
+    first, second = model.moments
+    return {
+        "logits": logits,
+        "loss": np.array(loss),
+        "gradients": gradients,
+        "losses": np.array(losses),
+        "parameters": model.parameters.copy(),
+        "first_moment": first.copy(),
+        "second_moment": second.copy(),
+    }
+
+
+def _first_difference(one: NDArray[np.generic], other: NDArray[np.generic]) -> str:
+    """Where two arrays of one shape first differ, and by what."""
+    different = one.reshape(-1).view(np.uint8) != other.reshape(-1).view(np.uint8)
+    i = int(different.argmax()) // one.itemsize
+    index = [int(axis) for axis in np.unravel_index(i, one.shape)]
+    return f"{index} is {one.reshape(-1)[i]!r} and {other.reshape(-1)[i]!r}"

@@ -1,0 +1,121 @@
+"""Two models trained side by side on the same batches.
+
+Promises: the candidate's loss is held, step by step, against the reference's in float64; the
+tolerance is calibrated on the reference in float32, from the same start and from two very close
+to it, because a rounding error in one step is carried into all that follow.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cllm.config import Config
+from cllm.harness.benchmark import Progress
+from cllm.harness.tolerance import compare, loss_tolerance
+from cllm.harness.verdict import Status, Verdict
+from cllm.layout import initialize
+from cllm.model import Model, Update
+from cllm.schedule import learning_rate
+
+NEIGHBORS = 2
+NEARNESS = 2.0**-20
+"""By how much of itself a parameter of a neighbor differs."""
+
+PEAK_LEARNING_RATE = 2e-3
+CLIP = 1.0
+
+Losses = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Lockstep:
+    """The course of both losses, each array (steps,)."""
+
+    candidate: Losses
+    reference: Losses
+    """In float64."""
+    tolerance: Losses
+    entropy: float
+    """Unigram entropy of the text in nats: the least loss without looking at the context."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """By step `candidate`, `reference` and `tolerance`; and `entropy`."""
+        return {
+            "candidate": self.candidate.tolist(),
+            "reference": self.reference.tolist(),
+            "tolerance": self.tolerance.tolist(),
+            "entropy": self.entropy,
+        }
+
+    def verdicts(self) -> Iterator[Verdict]:
+        """Whether they agree, and whether they learned."""
+        worst = compare("loss", self.candidate, self.reference, self.tolerance)
+        steps = len(self.reference)
+        agrees = Status.PASS if worst.passed else Status.FAIL
+        step = worst.index[0] + 1
+        if worst.passed:
+            evidence = (
+                f"loss of {steps} steps; worst at step {step}: difference {worst.error:.2g}, "
+                f"{worst.share:.0%} of the tolerance"
+            )
+        else:
+            evidence = str(replace(worst, tensor=f"loss at step {step}", index=()))
+        yield Verdict(agrees, evidence, {"share": worst.share}, "lockstep.agrees")
+        last = max(1, steps // 10)
+        candidate, reference = (
+            float(losses[-last:].mean()) for losses in (self.candidate, self.reference)
+        )
+        evidence = f"loss {candidate:.3f} after {steps} steps, unigram entropy {self.entropy:.3f}"
+        learns = Status.PASS if candidate < self.entropy else Status.FAIL
+        if learns is Status.FAIL and reference >= self.entropy:
+            learns = Status.INCONCLUSIVE
+            evidence += "; more steps are needed, the reference has not learned either"
+        yield Verdict(learns, evidence, {"loss": candidate}, "lockstep.learns")
+
+
+def train(
+    candidate: type[Model],
+    reference: type[Model],
+    config: Config,
+    tokens: NDArray[np.int32],
+    targets: NDArray[np.int32],
+    entropy: float,
+    *,
+    seed: int,
+    threads: int,
+    progress: Progress,
+) -> Lockstep:
+    """Train from the same start over the batches (steps,B,T), one step each.
+
+    `entropy` is the unigram entropy of the text in nats.
+    """
+    steps, rows, time = tokens.shape
+    generator = np.random.default_rng(seed)
+    start = initialize(config, generator)
+    near = start * (1 + NEARNESS * generator.normal(0.0, 1.0, (NEIGHBORS, *start.shape)))
+    runs = [
+        (reference, parameters.astype(np.float32), dtype, 1)
+        for parameters in (start, *near)
+        for dtype in ("float64", "float32")
+    ]
+    runs.append((candidate, start.astype(np.float32), "float32", threads))
+    losses = np.empty((len(runs), steps))
+    # One after the other: idle threads of one model's BLAS or OpenMP spin, and slow the next down.
+    for done, (kind, parameters, dtype, count) in enumerate(runs):
+        model = kind.create(config, rows, time, parameters, threads=count, dtype=dtype)
+        for step in range(steps):
+            progress("training side by side", done * steps + step, losses.size)
+            rate = learning_rate(
+                "cosine", step + 1, steps, peak=PEAK_LEARNING_RATE, warmup=steps // 6
+            )
+            update = Update(step + 1, rate, clip=CLIP)
+            losses[done, step] = model.step(tokens[step], targets[step], update)
+    progress("training side by side", losses.size, losses.size)
+    exact, rounded = losses[0:-1:2], losses[1:-1:2]
+    errors = np.maximum.accumulate(np.abs(rounded - exact).max(0))
+    return Lockstep(losses[-1], exact[0], loss_tolerance(exact[0], errors), entropy)

@@ -1,0 +1,88 @@
+"""Running a model on a case: the one place where checks touch a candidate's buffers.
+
+Promises: results are float64 copies, so that nothing a model does later changes what was seen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cllm.harness.cases import Case
+from cllm.model import Model
+from cllm.plan import Operation
+
+Arrays = dict[str, NDArray[np.float64]]
+
+
+def build(
+    model: type[Model],
+    case: Case,
+    dtype: str = "float32",
+    *,
+    threads: int = 1,
+    operation: Operation = Operation.TRAINING,
+) -> Model:
+    """A model at the point of training that the case describes."""
+    built = model.create(
+        case.setting.config,
+        case.setting.batch_size,
+        case.setting.seq_len,
+        case.parameters,
+        operations=(operation,),
+        threads=threads,
+        dtype=dtype,
+    )
+    if operation is Operation.TRAINING:
+        for moment, start in zip(
+            built.moments, (case.first_moment, case.second_moment), strict=True
+        ):
+            moment[...] = start
+    return built
+
+
+def calibrate(run: Callable[[Case, str], Arrays], case: Case) -> tuple[Arrays, Arrays]:
+    """What `run(case, dtype)` gives in float64, and the error of float32 by element.
+
+    The error is the largest of those at the case and at its neighbors.
+    """
+    exact = run(case, "float64")
+    errors = _errors(run(case, "float32"), exact)
+    for near in case.neighbors():
+        for name, error in _errors(run(near, "float32"), run(near, "float64")).items():
+            errors[name] = np.maximum(errors[name], error)
+    return exact, errors
+
+
+def _errors(rounded: Arrays, exact: Arrays) -> Arrays:
+    return {name: np.abs(rounded[name] - tensor) for name, tensor in exact.items()}
+
+
+def evaluate(model: type[Model], case: Case, dtype: str) -> Arrays:
+    """`loss` () and `logits` (B',T',V), planned for evaluation alone."""
+    built = build(model, case, dtype, operation=Operation.EVALUATION)
+    logits = copy(built.forward(case.tokens))
+    return {"loss": np.array(float(built.loss(case.targets, case.divisor))), "logits": logits}
+
+
+def differentiate(model: type[Model], case: Case, dtype: str) -> Arrays:
+    """Gradients by tensor of one forward, loss and backward."""
+    built = build(model, case, dtype)
+    built.zero_gradients()
+    built.forward(case.tokens)
+    built.loss(case.targets, case.divisor)
+    built.backward()
+    return tensors(built, "gradients")
+
+
+def tensors(model: Model, name: str) -> Arrays:
+    """Copies of a vector's tensors."""
+    return {tensor: copy(view) for tensor, view in model.tensors(name).items()}
+
+
+def copy(values: NDArray[Any]) -> NDArray[np.float64]:
+    """A float64 copy."""
+    return np.array(values, np.float64)

@@ -1,0 +1,50 @@
+// Draws every chart in its place, in the page's own colors, again when those change.
+const specifications = JSON.parse(document.getElementById("specifications").textContent);
+const dark = matchMedia("(prefers-color-scheme: dark)");
+let drawn = [];
+
+function theme() {
+  const style = getComputedStyle(document.documentElement);
+  const color = (name) => style.getPropertyValue(`--${name}`).trim();
+  const text = { fill: color("muted"), fontSize: 11, fontWeight: 400 };
+  return {
+    background: "transparent",
+    font: getComputedStyle(document.body).fontFamily,
+    view: { stroke: null },
+    range: { category: [color("candidate"), color("reference")] },
+    axis: {
+      domain: false, ticks: false, gridColor: color("line"), labelPadding: 6, labelLimit: 170,
+      labelColor: color("muted"), labelFontSize: 11, titlePadding: 10,
+      titleColor: color("muted"), titleFontSize: 11, titleFontWeight: 500,
+    },
+    axisY: { minExtent: 36 },
+    axisBand: { grid: false },
+    legend: {
+      orient: "top", labelColor: color("ink"), labelFontSize: 12, symbolType: "stroke",
+      symbolStrokeWidth: 4, symbolOpacity: 1, symbolSize: 200, offset: 4,
+    },
+    point: { fill: color("candidate") },
+    style: {
+      bound: { color: color("ink"), strokeWidth: 1.25, strokeDash: [5, 3], opacity: 0.75 },
+      "bound-text": text,
+      within: { color: color("candidate") },
+      beyond: { color: color("fail") },
+      block: { color: color("ink"), opacity: 0.4, thickness: 1 },
+    },
+    text: { ...text, fill: color("ink") },
+  };
+}
+
+async function draw() {
+  const options = {
+    actions: false, defaultStyle: false, renderer: "svg", config: theme(),
+    tooltip: { theme: dark.matches ? "dark" : "light" },
+  };
+  drawn.forEach((chart) => chart.finalize());
+  drawn = await Promise.all(
+    Object.entries(specifications).map(([id, spec]) => vegaEmbed(`#${id}`, spec, options)),
+  );
+}
+
+dark.addEventListener("change", draw);
+draw();

@@ -1,0 +1,290 @@
+"""The whole verification: text, lock-step, checks, benchmark, command and exit status."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import sys
+import sysconfig
+from itertools import groupby
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, ClassVar
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from cllm.errors import CllmError
+from cllm.harness import CHECKS, Status, Verdict
+from cllm.harness.benchmark import measure, median_ratio
+from cllm.harness.command import table
+from cllm.harness.command import verify as command
+from cllm.harness.lockstep import Lockstep
+from cllm.harness.machine import fingerprint
+from cllm.harness.verify import (
+    BATCH_SIZE,
+    SEQ_LEN,
+    Verification,
+    default_paths,
+    draw_batches,
+    verify,
+)
+from cllm.model import Update
+from cllm.reference import Model as Reference
+
+QUICK = {name: CHECKS[name] for name in ("loss.value", "loss.causal")}
+
+
+@pytest.fixture(scope="module")
+def text(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of real text."""
+    folder = tmp_path_factory.mktemp("text")
+    for name in ("heapq", "bisect"):
+        source = importlib.import_module(name).__file__
+        assert source
+        (folder / f"{name}.py").write_text(Path(source).read_text())
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def measured_shortly(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cllm.harness.benchmark.VISIT_SECONDS", 0.004)
+    monkeypatch.setattr("cllm.harness.benchmark.WARM_UP_SECONDS", 0.002)
+    monkeypatch.setattr("cllm.harness.benchmark.BLOCKS", 4)
+
+
+@pytest.fixture
+def only_quick_checks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cllm.harness.verify.CHECKS", QUICK)
+
+
+def run(text: Path, candidate: str = "reference", **options: Any) -> Verification:
+    options = {"steps": 6, "cache": text.parent / "cache"} | options
+    return verify([text], candidate, **options)
+
+
+def named(monkeypatch: pytest.MonkeyPatch, model: type[Reference]) -> str:
+    """A name under which `find_model` finds a class."""
+    monkeypatch.setitem(sys.modules, "mine", SimpleNamespace(Model=model))
+    return "mine:Model"
+
+
+def test_both_models_hold(text: Path) -> None:
+    """Every check, on text of one's own; six steps are too few to have learned anything."""
+    told: list[tuple[str, int, int]] = []
+    found = run(text, "optimized", progress=lambda *told_now: told.append(told_now))
+    verdicts = {verdict.check: verdict for verdict in found.verdicts}
+    assert set(verdicts) == {*CHECKS, "lockstep.agrees", "lockstep.learns"}
+    assert verdicts.pop("lockstep.learns").status is Status.INCONCLUSIVE
+    assert {verdict.status for verdict in verdicts.values()} == {Status.PASS}
+    assert found.lockstep is not None
+    assert found.lockstep.candidate[0] == pytest.approx(np.log(381), rel=0.1)
+    assert found.benchmark is not None
+    assert len(found.benchmark.candidate) == len(found.benchmark.reference) == 4
+    assert found.settings["config"]["vocab_size"] == 381
+    assert found.settings["parameters"] == 82_624
+    assert found.settings["isa"] in {"avx512", "avx2", "baseline"}
+    stages = list(dict.fromkeys(task.partition(":")[0] for task, _, _ in told))
+    assert stages == ["reading text", "training side by side", "checking", "measuring speed"]
+    assert all(0 <= done <= total for _, done, total in told)
+
+
+@pytest.mark.usefixtures("only_quick_checks")
+def test_a_seed_repeats_it(text: Path) -> None:
+    first, again, other = (run(text, seed=seed) for seed in (1, 1, 2))
+    assert first.lockstep is not None
+    assert again.lockstep is not None
+    assert other.lockstep is not None
+    assert first.lockstep.to_dict() == again.lockstep.to_dict()
+    assert first.verdicts == again.verdicts
+    assert first.settings == again.settings
+    assert other.lockstep.to_dict() != first.lockstep.to_dict()
+
+
+@pytest.mark.usefixtures("only_quick_checks")
+def test_a_candidate_that_drifts_fails(text: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Drifts(Reference):
+        def _update(self, update: Update) -> None:
+            super()._update(update)
+            self.parameters[0] += 1e-3
+
+    found = run(text, named(monkeypatch, Drifts))
+    failed = {verdict.check for verdict in found.verdicts if verdict.status is Status.FAIL}
+    assert failed == {"lockstep.agrees"}
+
+
+@pytest.mark.usefixtures("only_quick_checks")
+def test_a_candidate_that_raises_is_reported(text: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Raises(Reference):
+        def _update(self, update: Update) -> None:
+            raise ZeroDivisionError("no rows")
+
+    found = run(text, named(monkeypatch, Raises))
+    assert found.lockstep is None
+    assert found.benchmark is None
+    verdicts = {verdict.check: verdict for verdict in found.verdicts}
+    for name in ("lockstep.agrees", "benchmark"):
+        assert verdicts[name].status is Status.FAIL
+        assert verdicts[name].evidence == "ZeroDivisionError: no rows"
+        assert "_update" in verdicts[name].details["traceback"]
+
+
+def test_bad_input(text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Narrow(Reference):
+        dtypes: ClassVar = ("float32",)
+
+    short = tmp_path / "short.txt"
+    short.write_text("a b c")
+    with pytest.raises(CllmError, match="needs 65"):
+        verify([short], "reference", cache=tmp_path)
+    with pytest.raises(CllmError, match="steps must be"):
+        run(text, steps=0)
+    with pytest.raises(CllmError, match="model 'nowhere:Model' cannot be loaded"):
+        run(text, "nowhere:Model")
+    with pytest.raises(CllmError, match="a reference computes in float32 and float64"):
+        run(text, reference=named(monkeypatch, Narrow))
+
+
+def test_default_text_is_the_standard_library_alone() -> None:
+    paths = default_paths()
+    assert Path(sysconfig.get_path("stdlib")) / "os.py" in paths
+    assert not any("site-packages" in path.parts or "test" in path.parts for path in paths)
+
+
+def test_batches_are_whole_and_rotate() -> None:
+    stream = np.arange(3 * BATCH_SIZE * SEQ_LEN + 5, dtype=np.uint16)
+    tokens, targets = draw_batches(stream, 6, seed=0)
+    assert tokens.shape == targets.shape == (6, BATCH_SIZE, SEQ_LEN)
+    counted = targets >= 0
+    assert (targets[counted] == tokens[counted] + 1).all()
+    assert len({batch.tobytes() for batch in tokens}) == 6
+    for epoch in (tokens[:3], tokens[3:]):  # no window twice
+        assert len(np.unique(epoch[:, :, 0])) == 3 * BATCH_SIZE
+    assert draw_batches(stream, 6, seed=1)[0].tobytes() != tokens.tobytes()
+
+
+# -- lock-step -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("candidate", "reference", "agrees", "learns"),
+    [
+        ([3.0, 1.0], [3.0, 1.0], Status.PASS, Status.PASS),
+        ([3.0, 1.3], [3.0, 1.0], Status.FAIL, Status.PASS),
+        ([3.0, 2.5], [3.0, 1.0], Status.FAIL, Status.FAIL),
+        ([3.0, 2.5], [3.0, 2.5], Status.PASS, Status.INCONCLUSIVE),
+        ([3.0, np.nan], [3.0, 1.0], Status.FAIL, Status.FAIL),
+    ],
+)
+def test_lockstep_verdicts(
+    candidate: list[float], reference: list[float], agrees: Status, learns: Status
+) -> None:
+    course = Lockstep(np.array(candidate), np.array(reference), np.full(2, 0.1), 2.0)
+    found = {verdict.check: verdict.status for verdict in course.verdicts()}
+    assert found == {"lockstep.agrees": agrees, "lockstep.learns": learns}
+
+
+# -- benchmark -------------------------------------------------------------------------------
+
+
+class Recorder:
+    """Counts instead of training; each step takes one tick of a clock of our own."""
+
+    def __init__(self, name: str, log: list[tuple[str, bytes, int]], ticks: float) -> None:
+        self.name, self.log, self.ticks = name, log, ticks
+
+    def step(self, tokens: np.ndarray, targets: np.ndarray, update: Update) -> None:
+        self.log.append((self.name, tokens.tobytes(), update.step))
+        Recorder.now += self.ticks
+
+    now = 0.0
+
+
+def test_models_take_turns_over_rotating_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        "cllm.harness.benchmark.time", SimpleNamespace(perf_counter=lambda: Recorder.now)
+    )
+    monkeypatch.setattr("cllm.harness.benchmark.VISIT_SECONDS", 0.1)
+    log: list[tuple[str, bytes, int]] = []
+    models: list[Any] = [Recorder("candidate", log, 0.01), Recorder("reference", log, 0.04)]
+    tokens = np.arange(5 * 2 * 3, dtype=np.int32).reshape(5, 2, 3)
+    found = measure(*models, tokens, tokens, seed=0, progress=lambda *_: None)
+    assert found.candidate == pytest.approx([100.0] * 4)
+    assert found.reference == pytest.approx([25.0] * 4)
+    assert (found.ratio, found.low, found.high) == pytest.approx((4.0, 4.0, 4.0))
+    assert found.tokens_per_step == 6
+    runs = [(name, len(list(steps))) for name, steps in groupby(who for who, _, _ in log)]
+    visit = {"candidate": 10, "reference": 3}
+    # Both are sized up first; then ABBA and BAAB, where neighbors of one name run together.
+    turns = "".join(name[0] * round(count / visit[name]) for name, count in runs[2:])
+    assert turns == 2 * ("crrc" + "rccr")
+    for name in ("candidate", "reference"):
+        seen = [(batch, step) for who, batch, step in log if who == name]
+        assert [step for _, step in seen] == list(range(1, len(seen) + 1))
+        assert [batch for batch, _ in seen] == [tokens[i % 5].tobytes() for i in range(len(seen))]
+
+
+def test_ratio_is_the_median_and_inside_its_interval() -> None:
+    candidate = [200.0, 210.0, 190.0, 800.0, 205.0]
+    ratio, low, high = median_ratio(candidate, [100.0] * 5, seed=0)
+    assert ratio == pytest.approx(2.05)
+    assert 1.9 - 1e-9 <= low < ratio < high <= 8.0 + 1e-9
+    assert median_ratio(candidate, [100.0] * 5, seed=0) == (ratio, low, high)
+    assert median_ratio([100.0] * 5, candidate, seed=0)[0] == pytest.approx(1 / 2.05)
+
+
+def test_fingerprint_is_json() -> None:
+    found = fingerprint()
+    assert json.loads(json.dumps(found)) == found
+    assert 1 <= found["usable_cores"] <= found["cores"]
+    assert found["numpy"] == np.__version__
+    assert found["cpu"]
+
+
+# -- command ---------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("only_quick_checks")
+def test_command_prints_a_table_and_writes_the_report(
+    text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class LossOff(Reference):
+        def _loss(self, *arguments: Any) -> Any:
+            return 1.001 * super()._loss(*arguments)
+
+    output = tmp_path / "new" / "folder"
+    arguments = [str(text), "--steps", "4", "--output", str(output), "--seed", "3"]
+    arguments += ["--cache", str(tmp_path / "cache"), "--threads", "1"]
+    runner = CliRunner()
+    for model, status in (("reference", 3), (named(monkeypatch, LossOff), 1)):
+        result = runner.invoke(command, [*arguments, "--model", model], standalone_mode=False)
+        assert result.exception is None, result.exception
+        assert result.return_value == status
+        assert result.stdout.startswith("check ")
+        assert "loss.causal      pass " in result.stdout
+        assert f"{model} takes " in result.stdout
+        assert f"Report: {output / 'index.html'}" in result.stderr
+        report = json.loads((output / "report.json").read_text())
+        assert report["settings"]["candidate"] == model
+        assert report["settings"]["seed"] == 3
+    assert "loss.value       fail" in result.stdout
+
+
+def test_command_refuses_an_output_that_is_a_file(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    result = CliRunner().invoke(command, ["--output", str(tmp_path / "file")])
+    assert result.exit_code == 2
+    assert "is a file" in result.stderr
+
+
+def test_table_is_aligned_and_whole() -> None:
+    verdicts = [
+        Verdict(Status.PASS, "fine", check="a.b"),
+        Verdict(Status.NOT_APPLICABLE, "two\nlines", check="long.name"),
+    ]
+    assert table(verdicts).splitlines() == [
+        "check      verdict         evidence",
+        "a.b        pass            fine",
+        "long.name  not applicable  two lines",
+    ]
