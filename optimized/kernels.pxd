@@ -35,8 +35,10 @@ cdef extern from "kernels/kernels.h":
         ) noexcept nogil
 
 cdef extern from "kernels/team.h":
+    ctypedef struct Barrier:
+        pass
     int team_size() noexcept nogil
-    void team_barrier() noexcept nogil
+    void team_barrier(Barrier *barrier, int threads) noexcept nogil
     Py_ssize_t share_start(Py_ssize_t n, int thread, int threads) noexcept nogil
 
 # The level in use, the same for every module; chosen once, when this one is imported.

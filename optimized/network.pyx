@@ -21,7 +21,7 @@ from .attention cimport attention_backward_body, attention_decode_body, attentio
 from .cross_entropy cimport cross_entropy_backward_body, cross_entropy_forward_body
 from .embedding cimport embedding_backward_body, embedding_forward_body
 from .gelu cimport gelu_backward_body, gelu_forward_body
-from .kernels cimport kernels, share_start, team_barrier, team_size
+from .kernels cimport Barrier, kernels, share_start, team_barrier, team_size
 from .layernorm cimport (
     layernorm_backward_input_body, layernorm_backward_weight_body, layernorm_forward_body,
 )
@@ -109,6 +109,7 @@ cdef struct Net:
     const Tensors *g
     const Activations *a
     Common c
+    Barrier *barrier
 
 
 cdef void forward_body(
@@ -127,11 +128,11 @@ cdef void forward_body(
             a.ln1, a.ln1_mean, a.ln1_rstd, x, w.ln1_gain, w.ln1_shift, N, D, thread, threads
         )
         linear_forward_body(a.qkv, a.ln1, w.qkv_weight, NULL, N, D, 3 * D, thread, threads)
-        team_barrier()  # attention reads all rows of qkv
+        team_barrier(net.barrier, threads)  # attention reads all rows of qkv
         attention_forward_body(
             a.attn, a.attn_lse, a.qkv, c.attention_tiles, B, T, D, H, thread, threads
         )
-        team_barrier()  # rows of attn come from several heads
+        team_barrier(net.barrier, threads)  # rows of attn come from several heads
         residual_forward_body(a.x_mid, x, a.attn, N, D, thread, threads)
 
         x = a.x_mid
@@ -160,7 +161,7 @@ cdef void backward_body(
     # The logits become their gradient in place.
     cross_entropy_backward_body(c.logits, c.logits, c.targets, divisor, N, V, thread, threads)
     unembedding_backward_input_body(c.dx, c.logits, net.embedding, N, V, D, thread, threads)
-    team_barrier()  # a weight's gradient reads all rows: of dlogits here, of dx below
+    team_barrier(net.barrier, threads)  # a weight's gradient reads all rows: of dlogits here, of dx below
     unembedding_backward_weight_body(net.dembedding, c.logits, x, N, V, D, thread, threads)
     for layer in range(net.L - 1, -1, -1):
         w = net.p + layer
@@ -173,7 +174,7 @@ cdef void backward_body(
         linear_backward_weight_body(
             d.ff_out_weight, d.ff_out_bias, c.dx, a.ff_act, N, F, D, thread, threads
         )
-        team_barrier()  # all rows of dff and dln are written, and all of dx has been read
+        team_barrier(net.barrier, threads)  # all rows of dff and dln are written, and all of dx has been read
         linear_backward_weight_body(
             d.ff_in_weight, d.ff_in_bias, c.dff, a.ln2, N, D, F, thread, threads
         )
@@ -185,25 +186,25 @@ cdef void backward_body(
         )
 
         # x_mid = x + attn: dx is the gradient of both
-        team_barrier()  # attention reads all rows of dx; all of dff and dln has been read
+        team_barrier(net.barrier, threads)  # attention reads all rows of dx; all of dff and dln has been read
         attention_backward_body(
             c.dqkv, c.dx, a.qkv, a.attn, a.attn_lse, c.attention_tiles, B, T, D, H,
             thread, threads,
         )
-        team_barrier()  # rows of dqkv come from several heads; all of dx has been read
+        team_barrier(net.barrier, threads)  # rows of dqkv come from several heads; all of dx has been read
         x = net.a[layer - 1].x_out if layer > 0 else c.x0
         linear_backward_input_body(c.dln, c.dqkv, w.qkv_weight, N, D, 3 * D, thread, threads)
         linear_backward_weight_body(
             d.qkv_weight, NULL, c.dqkv, a.ln1, N, D, 3 * D, thread, threads
         )
-        team_barrier()  # all rows of dln are written
+        team_barrier(net.barrier, threads)  # all rows of dln are written
         layernorm_backward_weight_body(
             d.ln1_gain, d.ln1_shift, c.dln, x, a.ln1_mean, a.ln1_rstd, N, D, thread, threads
         )
         layernorm_backward_input_body(
             c.dx, c.dln, x, a.ln1_mean, a.ln1_rstd, w.ln1_gain, N, D, thread, threads
         )
-        team_barrier()  # all rows of dx are written, and all of dln has been read
+        team_barrier(net.barrier, threads)  # all rows of dx are written, and all of dln has been read
     embedding_backward_body(net.dembedding, c.dx, c.tokens, N, V, D, thread, threads)
 
 
@@ -223,7 +224,7 @@ cdef void update_body(const Net *net, const Hyper *u, int thread, int threads) n
     cdef double scale = 1.0
     if u.clip != INFINITY:
         global_norm_body(c.norm_sums, c.gradients, net.P, thread, threads)
-        team_barrier()  # the norm reads all blocks' sums
+        team_barrier(net.barrier, threads)  # the norm reads all blocks' sums
         scale = clip_scale_of(norm_of_blocks(c.norm_sums, net.P), u.clip)
     adam_update_body(
         c.parameters, c.first_moment, c.second_moment, c.gradients, u.step, u.learning_rate,
@@ -286,12 +287,14 @@ cdef class Network:
     """The passes over the buffers of one plan."""
 
     cdef Net net
+    cdef Barrier barrier
     cdef int threads
     cdef tuple alive  # what the addresses point into
 
     def __init__(self, plan, buffers, parameters, gradients):
         """Take the buffers of a plan by name, and its parameters and gradients by tensor name."""
         cdef Net *net = &self.net
+        net.barrier = &self.barrier
         config = plan.config
         net.V, net.D, net.L = config.vocab_size, config.embed_dim, config.num_layers
         net.H, net.F, net.T = config.num_heads, config.ff_dim, plan.seq_len
@@ -358,7 +361,7 @@ cdef class Network:
                 c.losses, c.logits, c.targets, B * T, self.net.V, threadid(), team_size()
             )
             backward_body(&self.net, B, T, divisor, threadid(), team_size())
-            team_barrier()  # the update reads all gradients and writes what backward has read
+            team_barrier(&self.barrier, team_size())  # the update reads all gradients and writes what backward has read
             update_body(&self.net, &hyper, threadid(), team_size())
         return self.mean_loss(B * T, divisor)
 

@@ -197,3 +197,16 @@ def test_generation_is_the_reference_s() -> None:
         model.feed(np.array([1, 2, 3], np.int32))
         drawn.append(model.generate(64, Sampling(0.8, 20, 0.95), uniforms))
     assert np.array_equal(*drawn)
+
+
+def test_importing_leaves_the_environment_as_it_was() -> None:
+    code = (
+        "import os; before = dict(os.environ); import cllm.optimized; print(os.environ == before)"
+    )
+    for policy in ({}, {"OMP_WAIT_POLICY": "active"}):
+        environment = {k: v for k, v in os.environ.items() if k != "OMP_WAIT_POLICY"} | policy
+        done = subprocess.run(
+            [sys.executable, "-P", "-c", code],
+            env=environment, capture_output=True, text=True, check=True,
+        )  # fmt: skip
+        assert done.stdout == "True\n"

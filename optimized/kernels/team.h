@@ -1,20 +1,71 @@
-/* The team of threads: its size, its barrier, and a fair share of the work; right without OpenMP
+/* The team of threads: its barrier, its size, and a fair share of the work; right without OpenMP
  * too. */
 #ifndef CLLM_TEAM_H
 #define CLLM_TEAM_H
 
+#include <limits.h>
 #include <pthread.h>
+#include <sched.h>
+#include <stdatomic.h>
 #include <stddef.h>
+#ifdef __linux__
+#include <linux/futex.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
+
+/* A barrier that all threads of a team pass together; zeroed memory is a fresh one. A thread spins
+ * for some microseconds, as long as a barrier takes where every thread has a core, and then sleeps:
+ * on a busy machine a spinning thread would keep the core from the one that it waits for. */
+typedef struct {
+    _Alignas(64) atomic_int arrived;
+    atomic_int passed;
+    atomic_int sleeping;
+} Barrier;
+
+enum { SPINS = 2000 };
+
+static inline void team_sleep(Barrier *barrier, int passed)
+{
+    atomic_fetch_add(&barrier->sleeping, 1);
+    while (atomic_load(&barrier->passed) == passed)
+#ifdef __linux__
+        syscall(SYS_futex, &barrier->passed, FUTEX_WAIT_PRIVATE, passed, NULL, NULL, 0);
+#else
+        sched_yield();
+#endif
+    atomic_fetch_sub(&barrier->sleeping, 1);
+}
+
+static inline void team_barrier(Barrier *barrier, int threads)
+{
+    if (threads == 1)
+        return;
+    const int passed = atomic_load(&barrier->passed);
+    if (atomic_fetch_add(&barrier->arrived, 1) == threads - 1) {
+        atomic_store(&barrier->arrived, 0);
+        atomic_store(&barrier->passed, (int)((unsigned)passed + 1));
+#ifdef __linux__
+        /* Who goes to sleep after this look finds that the barrier is passed. */
+        if (atomic_load(&barrier->sleeping) > 0)
+            syscall(SYS_futex, &barrier->passed, FUTEX_WAKE_PRIVATE, INT_MAX, NULL, NULL, 0);
+#endif
+        return;
+    }
+    for (int spins = 0; spins < SPINS; spins++) {
+        if (atomic_load_explicit(&barrier->passed, memory_order_acquire) != passed)
+            return;
+#if defined(__x86_64__)
+        __builtin_ia32_pause();
+#endif
+    }
+    team_sleep(barrier, passed);
+}
 
 #ifdef _OPENMP
 #include <omp.h>
 
 static inline int team_size(void) { return omp_get_num_threads(); }
-
-static inline void team_barrier(void)
-{
-#pragma omp barrier
-}
 
 /* GNU's OpenMP keeps worker threads that a fork does not copy: the child would wait for them for
  * ever. Letting them go before the fork makes both sides start new ones. */
@@ -28,7 +79,6 @@ static void team_release(void)
 static inline int team_survives_fork(void) { return pthread_atfork(team_release, NULL, NULL); }
 #else
 static inline int team_size(void) { return 1; }
-static inline void team_barrier(void) {}
 static inline int team_survives_fork(void) { return 0; }
 #endif
 
