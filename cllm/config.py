@@ -12,6 +12,9 @@ from typing import Any
 from cllm.check import MAX_ELEMENTS, check_size
 from cllm.errors import CllmError
 
+MAX_LAYERS = 4096
+"""Each layer has a dozen tensors and buffers with names of their own."""
+
 
 @dataclass(frozen=True)
 class Config:
@@ -35,6 +38,10 @@ class Config:
     def __post_init__(self) -> None:
         for field in fields(self):
             check_size(field.name, getattr(self, field.name))
+        if self.num_layers > MAX_LAYERS:
+            raise CllmError(
+                f"num_layers must be an integer in 1..{MAX_LAYERS}: got {self.num_layers}"
+            )
         if self.embed_dim % self.num_heads:
             raise CllmError(
                 f"embed_dim must be divisible by num_heads: {self.embed_dim} is not a multiple of "

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cllm.check import check_number, check_size
+from cllm.check import check_array, check_number, check_size
 from cllm.errors import CllmError
 from cllm.plan import Operation
 from cllm.planned import Planned
@@ -58,7 +58,8 @@ class Decoder(Planned):
         """Append tokens (n,) int32, n >= 1, to the context; the logits (V,) of what comes next.
 
         A full window slides: its last floor(T/2) tokens are fed again from position 0, so that
-        the logits are always those of `forward` of `context`.
+        the logits are always those of `forward` of `context`. Raises `FloatingPointError` where
+        they are not finite.
         """
         self._require(Operation.GENERATION)
         if not isinstance(tokens, np.ndarray) or tokens.ndim != 1 or len(tokens) < 1:
@@ -66,7 +67,7 @@ class Decoder(Planned):
         self._check_ids("tokens", tokens, 0)
         for token in tokens.tolist():
             self._append(token)
-        return self._buffers_given["next_logits"]
+        return self._finite_logits()
 
     def generate(
         self, count: int, sampling: Sampling, uniforms: NDArray[np.float64]
@@ -79,13 +80,20 @@ class Decoder(Planned):
         if self._context_length == 0:
             raise RuntimeError("generate needs a context: feed at least one token first")
         check_size("count", count)
-        if uniforms.dtype != np.float64 or uniforms.shape != (count,):
-            raise CllmError(
-                f"uniforms must be float64 ({count},): got {uniforms.dtype} {uniforms.shape}"
-            )
+        check_array("uniforms", uniforms, (count,), np.float64)
         if not ((uniforms >= 0) & (uniforms < 1)).all():
             raise CllmError("uniforms must lie in [0, 1)")
-        return self._generate(count, sampling, uniforms)
+        drawn = self._generate(count, sampling, uniforms)
+        self._finite_logits()
+        return drawn
+
+    def _finite_logits(self) -> NDArray[Any]:
+        """The logits (V,) of the next token, unless the network has left the range of numbers."""
+        logits = self._buffers_given["next_logits"]
+        if not np.isfinite(logits).all():
+            self._context_length = 0
+            raise FloatingPointError("the logits of the next token are not finite")
+        return logits
 
     def _append(self, token: int) -> None:
         window = self._buffers_given["window"]

@@ -99,6 +99,7 @@ class Model(Decoder):
     def update(self, update: Update) -> None:
         """Move the parameters by the gradients; the derived buffers follow."""
         self._require(Operation.TRAINING)
+        _check_update(update)
         self._done = "nothing"
         self._context_length = 0
         self._update(update)
@@ -115,6 +116,7 @@ class Model(Decoder):
         What the gradients held before is ignored; what they hold afterwards is unspecified.
         """
         self._require(Operation.TRAINING)
+        _check_update(update)
         self._accept_tokens(tokens)
         self._accept_targets(targets, divisor)
         self._done = "nothing"
@@ -182,3 +184,8 @@ class Model(Decoder):
         self._backward(batch_size, seq_len, divisor)
         self._update(update)
         return loss
+
+
+def _check_update(update: object) -> None:
+    if not isinstance(update, Update):
+        raise CllmError(f"update must be a cllm.Update: got {type(update).__name__}")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -55,15 +56,19 @@ class Planned(ABC):
         check_size("batch_size", batch_size)
         check_size("seq_len", seq_len)
         threads = check_threads(threads)
-        if np.dtype(dtype).name not in cls.dtypes:
-            raise CllmError(f"dtype must be one of {cls.dtypes}: got {np.dtype(dtype).name}")
-        shape = Plan(config, batch_size, seq_len, wanted, threads, np.dtype(dtype), {})
+        try:
+            number = np.dtype(dtype)
+        except TypeError:
+            raise CllmError(f"dtype must be one of {cls.dtypes}: got {dtype!r}") from None
+        if number.name not in cls.dtypes:
+            raise CllmError(f"dtype must be one of {cls.dtypes}: got {number.name}")
+        shape = Plan(config, batch_size, seq_len, wanted, threads, number, {})
         buffers: dict[str, Buffer] = {}
         for buffer in (*_shared_buffers(shape), *cls._buffers(shape)):
             if buffer.name in buffers:
                 raise ValueError(f"buffer {buffer.name} is planned twice")
             buffers[buffer.name] = buffer
-        return Plan(config, batch_size, seq_len, wanted, threads, np.dtype(dtype), buffers)
+        return replace(shape, buffers=buffers)
 
     @classmethod
     def create(
@@ -89,7 +94,7 @@ class Planned(ABC):
         plan.check(buffers)
         self.config = plan.config
         self._plan = plan
-        self._buffers_given = buffers
+        self._buffers_given = dict(buffers)  # the caller may go on to change theirs
         self._views: dict[tuple[int, int], dict[str, NDArray[Any]]] = {}
         self._shape = (plan.batch_size, plan.seq_len)
         self._divisor = 1.0
@@ -115,18 +120,26 @@ class Planned(ABC):
     @property
     def gradients(self) -> NDArray[Any]:
         """The gradients (P,) themselves."""
+        self._require_planned(Operation.TRAINING)
         return self._buffers_given["gradients"]
 
     @property
     def moments(self) -> tuple[NDArray[Any], NDArray[Any]]:
         """Adam's first and second moment (P,) themselves."""
+        self._require_planned(Operation.TRAINING)
         return self._buffers_given["first_moment"], self._buffers_given["second_moment"]
 
     def load(self, parameters: NDArray[Any]) -> None:
         """Copy the parameters (P,) in, rounded to the model's dtype, and `prepare`."""
-        if parameters.shape != self.parameters.shape:
+        if not isinstance(parameters, np.ndarray) or parameters.shape != self.parameters.shape:
+            shape = getattr(parameters, "shape", type(parameters).__name__)
             raise CllmError(
-                f"parameters must have shape {self.parameters.shape}: got {parameters.shape}"
+                f"parameters must be an array of shape {self.parameters.shape}: got {shape}"
+            )
+        if not np.can_cast(parameters.dtype, self.parameters.dtype, "same_kind"):
+            raise CllmError(
+                f"parameters must be numbers that {self.parameters.dtype} can hold: "
+                f"got {parameters.dtype}"
             )
         self.parameters[...] = parameters
         self.prepare()
@@ -161,12 +174,15 @@ class Planned(ABC):
         return self._tensors[name]
 
     def _require(self, operation: Operation, after: str | None = None) -> None:
-        if operation not in self._plan.operations:
-            raise RuntimeError(f"{operation} is not in the plan: {sorted(self._plan.operations)}")
+        self._require_planned(operation)
         if not self._prepared:
             raise RuntimeError("load() or prepare() must come first")
         if after is not None and self._done != after:
             raise RuntimeError(f"{after}() must come directly before: the last was {self._done}")
+
+    def _require_planned(self, operation: Operation) -> None:
+        if operation not in self._plan.operations:
+            raise RuntimeError(f"{operation} is not in the plan: {sorted(self._plan.operations)}")
 
     def _check_ids(self, name: str, ids: NDArray[np.int32], lowest: int) -> None:
         if ids.dtype != np.int32:

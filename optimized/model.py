@@ -56,7 +56,7 @@ class Model(Interface):
     def __init__(self, plan: Plan, buffers: Buffers) -> None:
         super().__init__(plan, buffers)
         self._network = Network(
-            plan, buffers, self._tensors["parameters"], self._tensors.get("gradients", {})
+            plan, self._buffers_given, self._tensors["parameters"], self._tensors.get("gradients", {})
         )
 
     def _forward(self, batch_size: int, seq_len: int) -> None:

@@ -31,6 +31,13 @@ def test_sizes_out_of_range_are_refused_by_name(name: str, bad: object) -> None:
         Config.from_dict({**SMALL.to_dict(), name: bad})
 
 
+def test_absurdly_many_layers_are_refused_at_once() -> None:
+    with pytest.raises(
+        CllmError, match=r"num_layers must be an integer in 1\.\.4096: got 2000000000"
+    ):
+        Config(1, 1, 2_000_000_000, 1, 1)
+
+
 def test_width_must_be_divisible_by_heads() -> None:
     with pytest.raises(CllmError, match=r"embed_dim must be divisible by num_heads: 64 .* 3"):
         Config(381, 64, 2, 3, 128)

@@ -66,12 +66,28 @@ def test_the_direction_test_bites(tmp_path: Path) -> None:
     assert not touches(imported(path), "reference")
 
 
-@pytest.mark.parametrize("module", ["cllm", "cllm.reference", "cllm.optimized"])
-def test_models_import_numpy_alone(module: str) -> None:
+@pytest.mark.parametrize(
+    ("module", "needs"),
+    [
+        ("cllm", set()),
+        ("cllm.reference", {"numpy"}),
+        ("cllm.optimized", {"numpy"}),
+        ("cllm.cli", {"click"}),
+    ],
+)
+def test_what_an_import_imports(module: str, needs: set[str]) -> None:
     code = f"import sys, {module}; print(*{{name.partition('.')[0] for name in sys.modules}})"
     output = subprocess.run(
         [sys.executable, "-P", "-c", code], capture_output=True, text=True, check=True
     ).stdout.split()
     others = {name for name in output if not name.startswith("_")} - sys.stdlib_module_names
     # Cython registers a module of its own for the types that its modules share.
-    assert {name for name in others if not name.startswith("cython")} == {"cllm", "numpy"}
+    found = {name for name in others if not name.startswith("cython")}
+    assert found == {"cllm"} | needs
+
+
+def test_every_export_is_there() -> None:
+    for name in cllm.__all__:
+        assert getattr(cllm, name).__name__ == name
+    with pytest.raises(AttributeError, match="module 'cllm' has no attribute 'nothing'"):
+        cllm.nothing  # noqa: B018

@@ -288,3 +288,51 @@ def test_load_refuses_parameters_of_another_shape() -> None:
 def test_names_that_are_no_model_are_refused(name: str, message: str) -> None:
     with pytest.raises(CllmError, match=message):
         find_model(name)
+
+
+@each_model
+def test_a_model_keeps_the_buffers_that_it_was_given(cls: type[Model]) -> None:
+    plan = cls.plan(CONFIG, 2, 5)
+    given = {name: np.zeros(buffer.shape, buffer.dtype) for name, buffer in plan.buffers.items()}
+    model = cls(plan, given)
+    model.load(PARAMETERS)
+    expected = build(cls).step(ids(2, 5), ids(2, 5, seed=2), UPDATE)
+    given.update({name: np.full_like(array, 7) for name, array in given.items()})
+    assert np.allclose(model.parameters, PARAMETERS)
+    assert model.step(ids(2, 5), ids(2, 5, seed=2), UPDATE) == expected
+
+
+@each_model
+def test_logits_that_are_not_finite_are_not_sampled(cls: type[Model]) -> None:
+    model = build(cls)
+    model.feed(ids(2))
+    model.parameters.fill(1e30)
+    model.prepare()
+    with (
+        np.errstate(all="ignore"),
+        pytest.raises(FloatingPointError, match="logits of the next token are not finite"),
+    ):
+        model.feed(ids(2))
+    assert len(model.context) == 0
+
+
+@each_model
+def test_what_is_no_array_or_update_is_refused(cls: type[Model]) -> None:
+    model = build(cls)
+    for bad in (PARAMETERS.tolist(), PARAMETERS.astype(complex), PARAMETERS.astype(str)):
+        with pytest.raises(CllmError, match="parameters must be"):
+            model.load(bad)
+    with pytest.raises(CllmError, match=r"update must be a cllm\.Update: got NoneType"):
+        model.step(ids(2, 5), ids(2, 5), None)  # type: ignore[arg-type]
+    with pytest.raises(CllmError, match=r"update must be a cllm\.Update: got dict"):
+        model.update({})  # type: ignore[arg-type]
+    model.feed(ids(1))
+    for uniforms in ([0.5, 0.5], np.zeros(4)[::2]):
+        with pytest.raises(CllmError, match="uniforms must be"):
+            model.generate(2, Sampling(), uniforms)  # type: ignore[arg-type]
+    with pytest.raises(CllmError, match="dtype must be one of .*: got 'junk'"):
+        cls.plan(CONFIG, 1, 1, dtype="junk")
+    evaluating = cls.create(CONFIG, 1, 1, PARAMETERS, operations=["evaluation"])
+    for name in ("gradients", "moments"):
+        with pytest.raises(RuntimeError, match="training is not in the plan"):
+            getattr(evaluating, name)
