@@ -303,7 +303,7 @@ HOSTILE: dict[str, tuple[Callable[[Texts, Tensors], object], str]] = {
     ),
     "another dtype": (tensor("embedding", np.ones((9, 4))), "'embedding' must be F32: got F64"),
     "more layers": (sizes(num_layers=3), "tensors do not fit"),
-    "absurd layers": (sizes(num_layers=2**31 - 1, embed_dim=1, num_heads=1), "do not fit"),
+    "absurd layers": (sizes(num_layers=2**31 - 1), "num_layers must be an integer"),
     "absurd width": (sizes(embed_dim=2**31 - 1, num_heads=1), "can be indexed"),
     "other width": (sizes(ff_dim=5), "tensor layer0.ff_in_weight (4, 5) expected"),
     "indivisible heads": (sizes(num_heads=3), "embed_dim must be divisible by num_heads"),

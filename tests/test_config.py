@@ -46,7 +46,7 @@ def test_width_must_be_divisible_by_heads() -> None:
 def test_sizes_whose_product_overflows_are_refused() -> None:
     big = 2**31 - 1
     with pytest.raises(CllmError, match="parameters; at most"):
-        Config(big, big, big, 1, big)
+        Config(big, big, 4096, 1, big)
 
 
 @pytest.mark.parametrize("sizes", [None, [], {}, {"vocab_size": 3}, {**SMALL.to_dict(), "x": 1}])
