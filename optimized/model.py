@@ -10,15 +10,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
-from cllm.optimized.adam import NORM_BLOCK
-from cllm.optimized.attention import QUERIES
-from cllm.optimized.network import Network
 from numpy.typing import NDArray
 
 from cllm.decoder import Sampling
 from cllm.model import Model as Interface
 from cllm.model import Update
+from cllm.optimized.adam import NORM_BLOCK
+from cllm.optimized.attention import QUERIES
 from cllm.optimized.kernels import isa
+from cllm.optimized.network import Network
 from cllm.plan import Buffer, Buffers, Operation, Plan, Role, activation_buffers
 
 
@@ -56,7 +56,10 @@ class Model(Interface):
     def __init__(self, plan: Plan, buffers: Buffers) -> None:
         super().__init__(plan, buffers)
         self._network = Network(
-            plan, self._buffers_given, self._tensors["parameters"], self._tensors.get("gradients", {})
+            plan,
+            self._buffers_given,
+            self._tensors["parameters"],
+            self._tensors.get("gradients", {}),
         )
 
     def _forward(self, batch_size: int, seq_len: int) -> None:

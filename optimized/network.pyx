@@ -161,7 +161,8 @@ cdef void backward_body(
     # The logits become their gradient in place.
     cross_entropy_backward_body(c.logits, c.logits, c.targets, divisor, N, V, thread, threads)
     unembedding_backward_input_body(c.dx, c.logits, net.embedding, N, V, D, thread, threads)
-    team_barrier(net.barrier, threads)  # a weight's gradient reads all rows: of dlogits here, of dx below
+    # a weight's gradient reads all rows: of dlogits here, of dx below
+    team_barrier(net.barrier, threads)
     unembedding_backward_weight_body(net.dembedding, c.logits, x, N, V, D, thread, threads)
     for layer in range(net.L - 1, -1, -1):
         w = net.p + layer
@@ -174,7 +175,8 @@ cdef void backward_body(
         linear_backward_weight_body(
             d.ff_out_weight, d.ff_out_bias, c.dx, a.ff_act, N, F, D, thread, threads
         )
-        team_barrier(net.barrier, threads)  # all rows of dff and dln are written, and all of dx has been read
+        # all rows of dff and dln are written, and all of dx has been read
+        team_barrier(net.barrier, threads)
         linear_backward_weight_body(
             d.ff_in_weight, d.ff_in_bias, c.dff, a.ln2, N, D, F, thread, threads
         )
@@ -186,12 +188,14 @@ cdef void backward_body(
         )
 
         # x_mid = x + attn: dx is the gradient of both
-        team_barrier(net.barrier, threads)  # attention reads all rows of dx; all of dff and dln has been read
+        # attention reads all rows of dx; all of dff and dln has been read
+        team_barrier(net.barrier, threads)
         attention_backward_body(
             c.dqkv, c.dx, a.qkv, a.attn, a.attn_lse, c.attention_tiles, B, T, D, H,
             thread, threads,
         )
-        team_barrier(net.barrier, threads)  # rows of dqkv come from several heads; all of dx has been read
+        # rows of dqkv come from several heads; all of dx has been read
+        team_barrier(net.barrier, threads)
         x = net.a[layer - 1].x_out if layer > 0 else c.x0
         linear_backward_input_body(c.dln, c.dqkv, w.qkv_weight, N, D, 3 * D, thread, threads)
         linear_backward_weight_body(
@@ -204,7 +208,8 @@ cdef void backward_body(
         layernorm_backward_input_body(
             c.dx, c.dln, x, a.ln1_mean, a.ln1_rstd, w.ln1_gain, N, D, thread, threads
         )
-        team_barrier(net.barrier, threads)  # all rows of dx are written, and all of dln has been read
+        # all rows of dx are written, and all of dln has been read
+        team_barrier(net.barrier, threads)
     embedding_backward_body(net.dembedding, c.dx, c.tokens, N, V, D, thread, threads)
 
 
@@ -361,7 +366,8 @@ cdef class Network:
                 c.losses, c.logits, c.targets, B * T, self.net.V, threadid(), team_size()
             )
             backward_body(&self.net, B, T, divisor, threadid(), team_size())
-            team_barrier(&self.barrier, team_size())  # the update reads all gradients and writes what backward has read
+            # the update reads all gradients and writes what backward has read
+            team_barrier(&self.barrier, team_size())
             update_body(&self.net, &hyper, threadid(), team_size())
         return self.mean_loss(B * T, divisor)
 

@@ -106,10 +106,11 @@ print(Optimized.isa)
 
 
 def run_at_level(level: str) -> str:
-    environment = {**os.environ, "CLLM_ISA": level}
+    here = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
+    environment = {**os.environ, "CLLM_ISA": level, "PYTHONPATH": here.strip(os.pathsep)}
     return subprocess.run(
-        [sys.executable, "-c", LEVEL_SCRIPT],
-        env=environment, cwd=Path(__file__).parent, capture_output=True, text=True, check=True,
+        [sys.executable, "-P", "-c", LEVEL_SCRIPT],
+        env=environment, capture_output=True, text=True, check=True,
     ).stdout.strip()  # fmt: skip
 
 
