@@ -9,6 +9,7 @@ from a disk. Leaves out: where training stands in an epoch (`cllm.training`).
 
 from __future__ import annotations
 
+import mmap
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,12 @@ from numpy.typing import NDArray
 
 from cllm.check import check_size
 from cllm.errors import CllmError
+
+RESIDENT = 2**27
+"""Bytes of a mapped stream that may stay mapped: the kernel would keep all that was ever read."""
+
+FAULT = 2**16
+"""Bytes that the kernel maps when one of them is read."""
 
 
 def epoch_generator(seed: int, epoch: int) -> np.random.Generator:
@@ -48,6 +55,8 @@ class Batches:
                 f"sequence length {seq_len} is longer than the text's {len(tokens)} tokens"
             )
         self._tokens = tokens.view(np.ndarray)  # slices of a memmap are slow
+        self._mapping: mmap.mmap | None = getattr(tokens, "_mmap", None)
+        self._mapped = 0
         self.num_windows = -(-(len(tokens) - 1) // seq_len)
 
     def __len__(self) -> int:
@@ -73,6 +82,7 @@ class Batches:
         if not 0 <= i < len(self):
             raise IndexError(f"batch must be in 0..{len(self) - 1}: got {i}")
         windows = order[i * self.batch_size : (i + 1) * self.batch_size].tolist()
+        self._release(len(windows))
         tokens = np.zeros((len(windows), self.seq_len), np.int32)
         targets = np.full((len(windows), self.seq_len), -1, np.int32)
         for row, window in enumerate(windows):
@@ -81,3 +91,12 @@ class Batches:
             tokens[row, : len(part) - 1] = part[:-1]
             targets[row, : len(part) - 1] = part[1:]
         return tokens, targets
+
+    def _release(self, windows: int) -> None:
+        """Let go of what is mapped, before it is too much; it stays in the kernel's cache."""
+        if self._mapping is None:
+            return
+        self._mapped += windows * max(FAULT, self.seq_len * self._tokens.itemsize)
+        if self._mapped > RESIDENT:
+            self._mapping.madvise(mmap.MADV_DONTNEED)
+            self._mapped = 0

@@ -1,5 +1,6 @@
 """Batches: every token once an epoch, targets shifted by one, an order that the seed decides."""
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -156,3 +157,20 @@ def test_an_absurd_batch_size_takes_no_more_than_the_text() -> None:
     batches = Batches(np.arange(10), 2**31 - 1, 2)
     assert len(batches) == 1
     assert batches.batch(batches.order(), 0)[0].shape == (5, 2)
+
+
+def test_little_of_a_mapped_stream_stays_mapped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Reading all of a large file must not leave all of it in this process's memory."""
+    monkeypatch.setattr("cllm.batches.RESIDENT", 2**22)
+    path = tmp_path / "tokens.npy"
+    np.save(path, np.arange(2**24, dtype=np.uint16) % 1000)  # 32 MiB
+    batches = Batches(np.load(path, mmap_mode="r"), 8, 256)
+    order = batches.order()
+    for i in range(len(batches)):
+        tokens, _ = batches.batch(order, i)
+        assert tokens[0, 0] == order[i * 8] * 256 % 2**16 % 1000
+    mapping = Path("/proc/self/smaps").read_text().split(str(path))[1]
+    (resident,) = re.findall(r"^Rss: +(\d+) kB", mapping, re.MULTILINE)[:1]
+    assert int(resident) * 1024 <= 2**23
