@@ -1,16 +1,29 @@
-"""The README's Python example runs as it stands."""
+"""The README's Python examples run as they stand."""
 
 from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from cllm.harness import CHECKS
+from cllm.reference import Model
 
-def test_the_python_example_runs() -> None:
+
+def examples() -> list[dict[str, Any]]:
     readme = (Path(__file__).parents[1] / "README.md").read_text()
-    (example,) = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)
-    names: dict[str, object] = {}
-    exec(example, names)
-    assert np.isclose(names["loss"], np.log(381), rtol=0.1)
+    found = []
+    for example in re.findall(r"```python\n(.*?)```", readme, re.DOTALL):
+        names: dict[str, Any] = {}
+        exec(example, names)
+        found.append(names)
+    return found
+
+
+def test_the_python_examples_hold() -> None:
+    training, own_model = examples()
+    assert np.isclose(training["loss"], np.log(381), rtol=0.1)
+    verdict = CHECKS["training.update"](own_model["MyModel"], Model, 0)
+    assert verdict.status == "pass", verdict.evidence
