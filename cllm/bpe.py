@@ -6,17 +6,19 @@ first.
 
 Promises: `decode(encode(text)) == text` for every text (lowered, where that is asked for); training
 gives the same merges whatever the order of the texts, because the library breaks ties between
-equally frequent pairs by their ids.
-Leaves out: the library's own specials, normalizers and file format, and its threads: it works in
-the calling thread alone, so that a process may fork afterwards.
+equally frequent pairs by their ids; a signal's handler runs at once, even while it trains.
+Leaves out: the library's own specials, normalizers and file format, and its threads: of its
+own it makes none, so that a process may fork afterwards.
 """
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Sequence
+import threading
+from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property
+from pathlib import Path
 from typing import Self
 
 import numpy as np
@@ -86,7 +88,10 @@ class BpeTokenizer(ByteLevelTokenizer):
 
     @classmethod
     def train(cls, texts: Iterable[str], vocab_size: int, lowercase: bool) -> Self:
-        """Merge the most frequent pairs, those that come twice at least, of prepared texts."""
+        """Merge the most frequent pairs, those that come twice at least, of prepared texts.
+
+        They are all held in memory: `cllm.corpus` gives a sample.
+        """
         library = Tokenizer(BPE())
         library.pre_tokenizer = InSequence([_SPLIT, FixedLength(MAX_TRAINED_BYTES)])
         trainer = BpeTrainer(
@@ -96,7 +101,8 @@ class BpeTokenizer(ByteLevelTokenizer):
             max_token_length=MAX_TOKEN_BYTES,
             show_progress=False,
         )
-        library.train_from_iterator(texts, trainer)
+        batch = list(texts)  # as one the library takes it without Python, all the rest of its time
+        _interruptible(lambda: library.train_from_iterator([batch], trainer))
         ids = {_spelled(BYTES[token]): token for token in range(FIRST_BYTE, len(BYTES))}
         merges = []
         for left, right in json.loads(library.to_str())["model"]["merges"]:
@@ -117,6 +123,29 @@ class BpeTokenizer(ByteLevelTokenizer):
         library = Tokenizer(BPE(vocab=vocab, merges=merges))
         library.pre_tokenizer = _SPLIT
         return library
+
+
+def _interruptible(work: Callable[[], None]) -> None:
+    """Do what Python cannot interrupt in a thread, which is left alone when a signal ends the wait.
+
+    It is a daemon: the process ends without it.
+    """
+    failed: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            work()
+        except BaseException as error:
+            failed.append(error)
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    thread.join()
+    # Python is done with the thread, the kernel may not be yet: a fork meanwhile warns.
+    while Path(f"/proc/self/task/{thread.native_id}").exists():
+        os.sched_yield()
+    if failed:
+        raise failed[0]
 
 
 def _spelling() -> list[str]:

@@ -27,7 +27,7 @@ from cllm.text_files import TextFile, find_texts, read_pieces
 from cllm.token_cache import TokenCache
 from cllm.tokenizer import BOS, EOS, Tokenizer, TokenizerSettings, train_tokenizer
 
-CACHE_VERSION = 1
+CACHE_VERSION = 2
 """Raised whenever the same text and settings give another stream, or an entry another form."""
 
 BPE_SAMPLE = 2**23
@@ -54,6 +54,8 @@ class Corpus:
     """Size of the text."""
     distinct: int
     """How many different ids are in the stream, BOS and EOS among them."""
+    unknown: int
+    """How many of the tokens are UNK."""
 
     def split(self, fraction: float) -> tuple[NDArray[Any], NDArray[Any]]:
         """The stream without its last part, and that part for validation: `fraction` of the tokens.
@@ -118,7 +120,14 @@ def load_corpus(
             tokenizer = _train(tokenizer, texts, text_bytes)
         stream = entries.store(key, tokenizer, _tokenize(files, read, tokenizer, names))
     return Corpus(
-        stream.tokens, stream.tokenizer, key, len(files), dict(skipped), text_bytes, stream.distinct
+        stream.tokens,
+        stream.tokenizer,
+        key,
+        len(files),
+        dict(skipped),
+        text_bytes,
+        stream.distinct,
+        stream.unknown,
     )
 
 

@@ -14,6 +14,7 @@ import numpy as np
 
 from cllm.batches import Batches
 from cllm.model import Model
+from cllm.tokenizer import Tokenizer
 
 
 @dataclass(frozen=True)
@@ -31,8 +32,17 @@ class Evaluation:
         return math.exp(min(self.loss, 709.0))
 
     def bits_per_byte(self, text_bytes: int) -> float:
-        """Bits that the model needs for a byte of the text: loss · tokens / (ln 2 · bytes)."""
+        """Bits that the model needs for a byte of the text: loss · tokens / (ln 2 · bytes).
+
+        Means something only where the tokens hold the whole text: see `lost`.
+        """
         return self.loss * self.tokens / (math.log(2.0) * text_bytes)
+
+
+def lost(tokenizer: Tokenizer) -> str:
+    """What of a text is not in its tokens, and so not predicted; empty where nothing is lost."""
+    words = ["unknown words", "the whitespace"] if tokenizer.kind == "whitespace" else []
+    return " and ".join([*words, *(["capitals"] if tokenizer.lowercase else [])])
 
 
 def evaluate(model: Model, batches: Batches, chosen: Iterable[int] | None = None) -> Evaluation:

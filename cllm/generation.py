@@ -27,15 +27,24 @@ def generate_tokens(
     """Up to `count` token ids that follow the beginning of a text and the prompt (n,) int32.
 
     Ends before <EOS>. The i-th token is decided by the i-th number of
-    `numpy.random.default_rng(seed)`.
+    `numpy.random.default_rng(seed)`. Raises `CllmError` at once for a count out of range.
     """
     check_size("count", count)
-    uniforms = np.random.default_rng(seed).random(count)
+    return _generate(model, prompt, count, sampling, np.random.default_rng(seed))
+
+
+def _generate(
+    model: Model,
+    prompt: NDArray[np.int32],
+    count: int,
+    sampling: Sampling,
+    generator: np.random.Generator,
+) -> Iterator[int]:
     model.reset()
     model.feed(np.concatenate([[BOS], prompt]).astype(np.int32))
     for start in range(0, count, CHUNK):
-        part = uniforms[start : start + CHUNK]
-        for token in model.generate(len(part), sampling, part).tolist():
+        uniforms = generator.random(min(CHUNK, count - start))
+        for token in model.generate(len(uniforms), sampling, uniforms).tolist():
             if token == EOS:
                 return
             yield token

@@ -10,6 +10,7 @@ Leaves out: the steps themselves (`cllm.training`), what is shown of them (`cllm
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import math
@@ -28,6 +29,7 @@ from cllm.training import Step, Trainer
 
 BEST = "best.cllm"
 METRICS = "metrics.jsonl"
+LOCK = ".lock"
 
 
 @dataclass(frozen=True)
@@ -81,7 +83,7 @@ class RunFolder:
         """Raises `CllmError` while another run uses the folder."""
         self.path.mkdir(parents=True, exist_ok=True)
         # The lock is the kernel's, not the file: it goes with the process, however that ends.
-        self._lock = (self.path / ".lock").open("a")
+        self._lock = (self.path / LOCK).open("a")
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -94,10 +96,32 @@ class RunFolder:
     def __exit__(self, *_: object) -> None:
         self._lock.close()
 
-    @property
-    def newest(self) -> Path | None:
-        """The checkpoint to go on from."""
-        return next(reversed(checkpoints(self.path)), None)
+    def newest(self) -> tuple[Path, Checkpoint] | None:
+        """The checkpoint to go on from; None where nothing was made yet.
+
+        A run killed at its first checkpoint may have written its best alone. Raises `CllmError`
+        for a damaged one, naming the next older that is not, and where there is none beside files
+        that are no run's.
+        """
+        found = checkpoints(self.path) or [*self.path.glob(BEST)]
+        damaged: list[Path] = []
+        first_error = ""
+        for path in reversed(found):
+            try:
+                checkpoint = Checkpoint.load(path)
+            except CllmError as error:
+                damaged.append(path)
+                first_error = first_error or str(error)
+                continue
+            if damaged:
+                names = ", ".join(bad.name for bad in damaged)
+                raise CllmError(f"{first_error}; to go on from {path.name}, remove {names}")
+            return path, checkpoint
+        if damaged:
+            raise CllmError(first_error)
+        if others := sorted({file.name for file in self.path.iterdir()} - {LOCK, METRICS}):
+            raise CllmError(f"{self.path}: no checkpoint to resume from, but {others[0]}")
+        return None
 
     @property
     def holds_run(self) -> bool:
@@ -138,10 +162,13 @@ def train(
     from. A checkpoint is written every `checkpoint_every` steps, at the end of each epoch and
     when stopping; the first two validate. Logged are step 1, every `log_every` steps, and the
     steps validated.
+
+    Raises `OSError`, naming the file, where one cannot be written; where it is the metrics, a
+    checkpoint is written first, so that no step is lost.
     """
     settings, best = start.run_settings, start.best_validation_loss
     folder.rewind(trainer.position.step)
-    with (folder.path / METRICS).open("a") as metrics:
+    with _naming(folder.path / METRICS), (folder.path / METRICS).open("a") as metrics:
         clock, tokens = time.perf_counter(), 0
         while not trainer.finished:
             step = trainer.step()
@@ -153,13 +180,17 @@ def train(
             validation = trainer.validate() if due else None
             logged = due or step.step == 1 or step.step % settings.log_every == 0
             record = Record(step, speed, validation, None)
-            if logged:
-                metrics.write(record.to_json() + "\n")
-                metrics.flush()
-            stop = stopping()
-            if due or stop:
-                # Lines beyond the checkpoint are dropped at resume; none must be missing before.
-                os.fsync(metrics.fileno())
+            stop, failed = stopping(), None
+            try:
+                if logged:
+                    metrics.write(record.to_json() + "\n")
+                    metrics.flush()
+                if due or stop:
+                    # Lines beyond the checkpoint are dropped at resume; before it none is missing.
+                    os.fsync(metrics.fileno())
+            except OSError as error:
+                failed = error
+            if due or stop or failed:
                 loss = validation.loss if validation else None
                 better = loss is not None and (best is None or loss < best)
                 best = loss if better else best
@@ -167,11 +198,24 @@ def train(
                     start, position=position, validation_loss=loss, best_validation_loss=best
                 )
                 record = replace(record, saved=folder.save(checkpoint, best=better))
+            if failed:
+                raise failed
             if logged:
                 clock, tokens = time.perf_counter(), 0
             yield record
             if stop:
                 return
+
+
+@contextlib.contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Say which file an `OSError` without a name is about."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None:
+            raise OSError(error.errno, error.strerror, str(path)) from error
+        raise
 
 
 def _step_of(line: bytes) -> float:

@@ -41,13 +41,13 @@ def learning_rate(schedule: str, step: int, total_steps: int, *, peak: float, wa
     if warmup < 0:
         raise CllmError(f"warmup must be at least 0 steps: got {warmup}")
     if step <= warmup:
-        return peak * step / warmup
+        return peak * (step / warmup)  # in this order nothing overflows, here and below
     start = max(warmup, 1)
     progress = (step - start) / (total_steps + 1 - start)
     if schedule == "linear":
         return peak * (1 - progress)
     if schedule == "cosine":
-        return peak * (1 + math.cos(math.pi * progress)) / 2
+        return peak * ((1 + math.cos(math.pi * progress)) / 2)
     if schedule == "step" and 4 * step > 3 * total_steps:
         return peak / 100
     if schedule == "step" and 2 * step > total_steps:

@@ -8,6 +8,7 @@ Leaves out: longer words, which are no words: they come from files without space
 
 from __future__ import annotations
 
+import contextlib
 import heapq
 import itertools
 import tempfile
@@ -31,7 +32,7 @@ Counts = Iterable[tuple[str, int]]
 def most_frequent(texts: Iterable[str], limit: int) -> list[str]:
     """At most `limit` words, most frequent first, equally frequent ones by code points.
 
-    Raises `OSError` where a temporary file cannot be written.
+    Raises `OSError`, naming the folder, where a temporary file cannot be written.
     """
     counts: Counter[str] = Counter()
     files: list[IO[str]] = []
@@ -60,8 +61,13 @@ def _merge(sorted_counts: Iterable[Counts]) -> Iterator[tuple[str, int]]:
 
 def _write(counts: Counts) -> IO[str]:
     file = tempfile.TemporaryFile("w+", encoding="utf-8")  # noqa: SIM115
-    file.writelines(f"{word}\t{count}\n" for word, count in counts)
-    file.seek(0)
+    try:
+        file.writelines(f"{word}\t{count}\n" for word, count in counts)
+        file.seek(0)
+    except OSError as error:
+        with contextlib.suppress(OSError):  # it writes once more
+            file.close()
+        raise OSError(error.errno, error.strerror, tempfile.gettempdir()) from error
     return file
 
 

@@ -4,10 +4,13 @@ import itertools
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Sequence
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 from hypothesis import given, settings
@@ -128,8 +131,10 @@ def test_hostile_merges_are_refused(merges: object, said: str) -> None:
 
 TRAIN = """
 import sys
+import threading
 from collections.abc import Sequence
 from pathlib import Path
+from unittest.mock import Mock
 from cllm.tokenizer import train_tokenizer
 texts = [path.read_text() for path in sorted(Path(sys.argv[1]).glob("*.py"))]
 print(train_tokenizer("bpe", texts, 600, False).to_json())
@@ -149,6 +154,26 @@ def run(program: str, **environment: str) -> str:
     )
     assert done.stderr == ""
     return done.stdout
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, ValueError])
+def test_a_signal_takes_effect_while_the_library_trains(
+    monkeypatch: pytest.MonkeyPatch, error: type[BaseException]
+) -> None:
+    done = threading.Event()
+
+    def train(*_: object) -> None:
+        # Where the library works, Python handles no signal: that has to be another thread.
+        assert threading.current_thread() is not threading.main_thread()
+        if error is ValueError:
+            raise error
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+        done.wait()
+
+    monkeypatch.setattr(bpe, "Tokenizer", lambda _: Mock(train_from_iterator=train))
+    with pytest.raises(error):
+        BpeTokenizer.train(["a b"], 300, False)
+    done.set()
 
 
 def test_every_process_and_number_of_threads_learns_the_same() -> None:

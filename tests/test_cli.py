@@ -16,6 +16,7 @@ import subprocess
 import sys
 import termios
 import types
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -23,10 +24,12 @@ import click
 import pytest
 
 import cllm
+from cllm import corpus
 from cllm.checkpoint import Checkpoint
 from cllm.cli import COMMANDS, main
-from cllm.cli.interrupt import Interrupt
+from cllm.cli.interrupt import Interrupt, unwinding
 from cllm.run import checkpoints
+from cllm.text_files import TextFile
 
 TINY = [
     *("--tokenizer", "whitespace", "--vocab-size", "60", "--embed-dim", "8", "--num-layers", "1"),
@@ -431,6 +434,10 @@ def test_a_damaged_checkpoint_is_named(run: Shell, text: Path, tmp_path: Path) -
     result = run("train", text, "--output", folder, "--resume")
     assert result.status == 2
     assert one_line(result).startswith(f"{newest}: truncated")
+    assert one_line(result).endswith("to go on from step-00000014.cllm, remove step-00000019.cllm")
+    newest.unlink()
+    assert run("train", text, "--output", folder, "--resume").status == 0
+    assert newest.exists()
 
 
 def test_resuming_where_there_is_no_checkpoint(run: Shell, text: Path, tmp_path: Path) -> None:
@@ -442,17 +449,41 @@ def test_resuming_where_there_is_no_checkpoint(run: Shell, text: Path, tmp_path:
     (folder / "metrics.jsonl").write_text('{"step": 1}\n')
     result = run("train", text, "--output", folder, "--resume", *TINY)
     assert result.status == 0
-    assert "has no checkpoint yet: training starts from the beginning" in result.err
+    assert "no checkpoint yet: training starts from the beginning, by the options" in result.err
     steps = [
         json.loads(line)["step"] for line in (folder / "metrics.jsonl").read_text().splitlines()
     ]
     assert steps == [1, 7, 10, 14, 19]
 
 
+def test_resuming_in_a_folder_that_is_no_run_is_refused(
+    run: Shell, text: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "notes.txt").touch()
+    result = run("train", text, "--output", tmp_path, "--resume", *TINY)
+    assert result.status == 2
+    assert one_line(result) == f"{tmp_path}: no checkpoint to resume from, but notes.txt"
+
+
+def test_a_checkpoint_does_not_decide_what_code_is_run(
+    run: Shell, text: Path, tmp_path: Path
+) -> None:
+    folder, name = tmp_path / "run", "cllm.reference:Model"
+    assert run("train", text, "--output", folder, *TINY, "--model", name).status == 0
+    newest = checkpoints(folder)[-1]
+    result = run("train", text, "--output", folder, "--resume")
+    assert result.status == 2
+    assert one_line(result) == f"{newest} was made with --model {name}: give it again"
+    for same in (name, "reference"):
+        assert run("train", text, "--output", folder, "--resume", "--model", same).status == 0
+
+
 # -- signals -----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
+)
 def test_a_signal_saves_and_the_run_can_go_on(
     run: Shell, text: Path, tmp_path: Path, number: int, status: int
 ) -> None:
@@ -491,6 +522,90 @@ def test_a_second_signal_stops_at_once() -> None:
             signal.raise_signal(signal.SIGINT)
     assert ended.value.code == 130
     assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_a_second_hangup_is_no_haste() -> None:
+    with Interrupt() as interrupt:
+        signal.raise_signal(signal.SIGHUP)
+        signal.raise_signal(signal.SIGHUP)
+    assert interrupt.received == signal.SIGHUP
+
+
+def test_what_nohup_ignores_stays_ignored() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with unwinding(), Interrupt() as interrupt:
+            signal.raise_signal(signal.SIGHUP)
+            assert interrupt.received == 0
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+def test_a_signal_before_training_leaves_nothing(
+    run: Shell, text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int,
+    status: int,
+) -> None:  # fmt: skip
+    def killed(file: TextFile, on_read: Callable[[int], None]) -> Iterator[str]:
+        yield "some words"
+        assert list((tmp_path / "cache").glob(".*.tmp"))
+        signal.raise_signal(number)
+
+    before = signal.getsignal(number)
+    monkeypatch.setattr(corpus, "read_pieces", killed)
+    cache = ["--cache", tmp_path / "cache", "--tokenizer", "bytes", "--vocab-size", 260]
+    assert run("train", text, "--output", tmp_path / "run", *TINY, *cache).status == status
+    assert list((tmp_path / "cache").iterdir()) == []
+    assert signal.getsignal(number) is before
+
+
+# -- streams -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("stderr", ["2>&-", "2>/dev/full", "2>&1 | head -n 1"])
+def test_a_lost_standard_error_stops_nothing(text: Path, tmp_path: Path, stderr: str) -> None:
+    arguments = ["-P", "-m", "cllm", "train", str(text), "--output", str(tmp_path / "run"), *TINY]
+    script = f'set -o pipefail; "$0" "$@" {stderr}'
+    ended = subprocess.run(["bash", "-c", script, sys.executable, *arguments], check=False)
+    assert ended.returncode == 0
+    assert checkpoints(tmp_path / "run")[-1].name == "step-00000019.cllm"
+
+
+def test_no_file_takes_the_descriptor_of_a_closed_stream(tmp_path: Path) -> None:
+    code = (
+        "from cllm.cli import main\n"
+        "try: main(['--version'])\n"
+        "except SystemExit: raise SystemExit(open('file', 'w').fileno())"
+    )
+    script = '"$0" -P -c "$1" 2>&-'
+    arguments = ["bash", "-c", script, sys.executable, code]
+    assert subprocess.run(arguments, cwd=tmp_path, check=False).returncode > 2
+
+
+def test_a_full_disk_at_standard_output_is_named(trained: Path) -> None:
+    for more in (["info"], ["generate", "--model", "reference"]):
+        arguments = [sys.executable, "-P", "-m", "cllm", *more, str(trained)]
+        with Path("/dev/full").open("w") as full:
+            ended = subprocess.run(
+                arguments, stdout=full, stderr=subprocess.PIPE, text=True, check=False
+            )
+        assert ended.returncode == 2
+        assert ended.stderr == "cllm: error: standard output: No space left on device\n"
+
+
+def test_text_beyond_the_encoding_of_standard_output(run: Shell, tmp_path: Path) -> None:
+    (tmp_path / "text").write_text("ω " * 99)
+    more = ["--tokenizer", "bytes", "--vocab-size", 260]
+    assert run("train", tmp_path / "text", "--output", tmp_path / "run", *TINY, *more).status == 0
+    command = [sys.executable, "-P", "-m", "cllm", "generate", str(tmp_path / "run")]
+    ended = subprocess.run(
+        [*command, "-p", "ω", "-n", "9", "--model", "reference"],
+        env=os.environ | {"PYTHONIOENCODING": "latin-1"},
+        capture_output=True,
+        check=False,
+    )
+    assert (ended.returncode, ended.stderr) == (0, b"")
+    assert ended.stdout.startswith(b"?")
 
 
 def test_an_interrupt_outside_of_training_is_130(
@@ -539,6 +654,7 @@ def test_generate_says_what_it_does(run: Shell, trained: Path) -> None:
     [
         (["-n", "0"], "0 is not in the range x>=1"),
         (["-n", "-5"], "-5 is not in the range x>=1"),
+        (["-n", str(2**31)], "count must be an integer in 1..2147483647: got 2147483648"),
         (["--temperature", "-1"], "-1.0 is not in the range x>=0"),
         (["--temperature", "nan"], "temperature must be a number in [0, inf): got nan"),
         (["--top-k", "0"], "0 is not in the range x>=1"),
@@ -577,11 +693,44 @@ def test_evaluate(run: Shell, trained: Path, text: Path) -> None:
     size = (text / "b.txt").stat().st_size
     assert (result["tokens"], result["bytes"], result["files"]) == (169, size, 1)
     assert result["perplexity"] == pytest.approx(math.exp(result["loss"]))
-    bits = result["loss"] * 169 / math.log(2) / size
-    assert result["bits_per_byte"] == pytest.approx(bits)
     lines = run(*arguments).out
     assert f"loss           {result['loss']:.4f} nats per token" in lines
-    assert f"bits per byte  {bits:.4f}" in lines
+    assert "tokens         169\n" in lines
+
+
+@pytest.mark.parametrize(
+    ("tokenizer", "lost"),
+    [
+        (["bytes", "--lowercase"], "capitals"),
+        (["whitespace"], "unknown words and the whitespace"),
+        (["bytes"], ""),
+    ],
+)
+def test_bits_per_byte_are_of_the_whole_text_or_not_defined(
+    run: Shell, text: Path, tmp_path: Path, tokenizer: list[str], lost: str
+) -> None:
+    folder = tmp_path / "run"
+    given = [*TINY, "--vocab-size", 260, "--tokenizer", *tokenizer]
+    assert run("train", text / "b.txt", "--output", folder, *given).status == 0
+    arguments = ["evaluate", folder, text / "b.txt", "--model", "reference"]
+    result, lines = json.loads(run(*arguments, "--json").out), run(*arguments).out
+    if lost:
+        assert result["bits_per_byte"] is None
+        assert f"bits per byte  not defined: the tokenizer loses {lost}\n" in lines
+    else:
+        bits = result["loss"] * result["tokens"] / math.log(2) / result["bytes"]
+        assert result["bits_per_byte"] == pytest.approx(bits)
+        assert f"bits per byte  {bits:.4f}\n" in lines
+
+
+def test_unknown_tokens_are_told(run: Shell, trained: Path, text: Path, tmp_path: Path) -> None:
+    path = tmp_path / "text.txt"
+    path.write_text("the bird and the fish " * 8)
+    result = run("train", path, "--output", tmp_path / "run", *TINY, "--vocab-size", 5)
+    assert re.search(r"^text .* 42 tokens, 57\.14% of them unknown$", result.err, re.MULTILINE)
+    arguments = ["evaluate", trained, path, "--model", "reference"]
+    assert "tokens         41, 38.10% of them unknown\n" in run(*arguments).out
+    assert json.loads(run(*arguments, "--json").out)["unknown_tokens"] == 16
 
 
 def test_evaluate_a_text_shorter_than_a_window(run: Shell, trained: Path, tmp_path: Path) -> None:

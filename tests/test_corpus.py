@@ -243,6 +243,7 @@ def test_memory_does_not_grow_with_the_text(
     """Words, a line without end, and nothing but spaces: each much larger than what is held."""
     monkeypatch.setattr(text_files, "BLOCK", 2**12)
     monkeypatch.setattr(text_files, "UNCUT", 2**12)
+    monkeypatch.setattr(corpus, "BPE_SAMPLE", 2**14)
     wanted, size = TokenizerSettings(kind, 300, lowercase=True), 2**20
     # The first imports what the others need.
     for name, text in {"first": "a", "words": "ab ", "line": "x1y2", "spaces": " "}.items():

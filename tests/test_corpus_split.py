@@ -11,7 +11,7 @@ from cllm.corpus import Corpus
 
 
 def stream(length: int) -> Corpus:
-    return Corpus(np.arange(length), BytesTokenizer(lowercase=False), "", 1, {}, length, length)
+    return Corpus(np.arange(length), BytesTokenizer(lowercase=False), "", 1, {}, length, length, 0)
 
 
 @settings(deadline=None)

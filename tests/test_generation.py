@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from itertools import islice
 
 import numpy as np
@@ -77,7 +78,16 @@ def test_nothing_comes_after_the_end_of_the_text(before: int) -> None:
     assert list(generate_tokens(scripted, PROMPT, 30, SAMPLING, 0)) == [9] * before
 
 
-@pytest.mark.parametrize("count", [0, -1])
+@pytest.mark.parametrize("count", [0, -1, 2**31])
 def test_a_count_that_is_not_positive_is_refused(model: Model, count: int) -> None:
     with pytest.raises(CllmError, match="count must be an integer"):
-        list(generate_tokens(model, PROMPT, count, SAMPLING, 0))
+        generate_tokens(model, PROMPT, count, SAMPLING, 0)
+
+
+def test_many_tokens_need_no_memory_before_they_are_drawn(model: Model) -> None:
+    tracemalloc.start()
+    try:
+        next(generate_tokens(model, PROMPT, 10**7, SAMPLING, 3))
+        assert tracemalloc.get_traced_memory()[1] < 10**6
+    finally:
+        tracemalloc.stop()

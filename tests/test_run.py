@@ -35,7 +35,7 @@ def run(path: Path, stop_at: int | None = None, **settings: Any) -> list[Record]
     chosen = RunSettings(**{"checkpoint_every": 4, "keep": 2, "log_every": 3} | settings)
     trainer = Trainer(Model, CONFIG, choices, TEXT[:63], TEXT[63:])
     with RunFolder(path) as folder:
-        saved = Checkpoint.load(folder.newest) if folder.newest else None
+        _, saved = folder.newest() or (None, None)
         if saved:
             trainer.restore(saved.position, saved.parameters, saved.moments)
         start = Checkpoint(
@@ -236,6 +236,26 @@ def test_a_full_disk_leaves_the_older_checkpoints(whole: Path, tmp_path: Path) -
     }
     assert not [name for name in names(tmp_path) if name.endswith(".tmp")]
     run(tmp_path)
+    assert content(tmp_path) == content(whole)
+
+
+@pytest.mark.parametrize("stop_at", [None, 4])
+def test_metrics_that_cannot_be_written_lose_no_step(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop_at: int | None
+) -> None:
+    monkeypatch.setattr(Record, "to_json", lambda record: "x" * 40_000 * (record.step.step // 3))
+    with file_size_limit(30_000), pytest.raises(OSError, match="File too large") as caught:
+        run(tmp_path, stop_at, checkpoint_every=0)
+    assert caught.value.filename == str(tmp_path / "metrics.jsonl")
+    assert [path.name for path in checkpoints(tmp_path)] == ["step-00000003.cllm"]
+    monkeypatch.undo()
+    assert run(tmp_path)[0].step.step == 4
+
+
+def test_the_best_alone_is_gone_on_from(whole: Path, tmp_path: Path) -> None:
+    run(tmp_path, stop_at=4)
+    (tmp_path / "step-00000004.cllm").unlink()
+    assert run(tmp_path)[0].step.step == 5
     assert content(tmp_path) == content(whole)
 
 

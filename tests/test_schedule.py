@@ -1,6 +1,7 @@
 """The learning-rate schedules: their formulas, and what holds for all of them."""
 
 import math
+import sys
 
 import pytest
 from hypothesis import given
@@ -49,6 +50,13 @@ def test_rises_in_the_warm_up_falls_after_it_and_every_step_moves(
     assert found[warmup:] == sorted(found[warmup:], reverse=True)
     if max(warmup, 1) <= total_steps and schedule != "step":
         assert max(found) == PEAK
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES)
+def test_the_largest_peak_does_not_overflow(schedule: str) -> None:
+    for step in range(1, 10):
+        rate = learning_rate(schedule, step, 9, peak=sys.float_info.max, warmup=3)
+        assert math.isfinite(rate)
 
 
 @pytest.mark.parametrize(

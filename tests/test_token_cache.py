@@ -146,6 +146,29 @@ def test_two_may_write_the_same_entry_at_once_and_others_go_on_reading(cache: To
     assert {p.name for p in cache.folder.iterdir()} == {f".{KEY}.json", f"{KEY}.npy"}
 
 
+def test_what_a_kill_left_is_removed_while_nobody_writes(cache: TokenCache) -> None:
+    left, other = (cache.folder / name for name in (".0123456789abcdef.tmp", ".mine.tmp"))
+    for path in (left, other):
+        path.touch()
+
+    def interrupted() -> Iterator[NDArray[np.int32]]:
+        yield from parts([2, 50])
+        cache.prepare()
+        assert left.exists()
+        yield from parts([51, 3])
+
+    assert cache.store(KEY, BYTES, interrupted()).tokens.tolist() == [2, 50, 51, 3]
+    cache.prepare()
+    assert not left.exists()
+    assert other.exists()
+
+
+def test_unknown_tokens_are_counted(cache: TokenCache) -> None:
+    for stream in (cache.store(KEY, BYTES, parts([2, 1, 9], [1, 1, 3])), cache.load(KEY)):
+        assert stream is not None
+        assert stream.unknown == 3
+
+
 def test_a_folder_that_cannot_be_made_or_written_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

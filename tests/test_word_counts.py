@@ -1,5 +1,7 @@
 """Words are counted exactly, however few fit into the memory."""
 
+import resource
+import tempfile
 from collections import Counter
 from collections.abc import Iterator
 from typing import Any
@@ -54,6 +56,18 @@ def test_few_words_are_in_memory_and_few_files_open(monkeypatch: pytest.MonkeyPa
     assert most_frequent(given_texts(), 7) == wanted
     assert 5 <= max(open_files) <= 6
     assert open_files[-1] == 0
+
+
+def test_a_full_disk_names_the_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(word_counts, "WORDS_IN_MEMORY", 10)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, limits[1]))
+    try:
+        with pytest.raises(OSError, match="File too large") as caught:
+            most_frequent([" ".join(f"word{i}" for i in range(1000))], 7)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert caught.value.filename == tempfile.gettempdir()
 
 
 def test_a_file_without_spaces_is_no_word() -> None:

@@ -1,13 +1,15 @@
 """The command line: `cllm`.
 
 Promises: bad input is one line on stderr and exit status 2, with nothing lost; an interrupted
-command ends with 130 (SIGINT) or 143 (SIGTERM), a failed one with 1; no traceback unless
-`--traceback` asks for it.
+command ends with 130 (SIGINT), 143 (SIGTERM) or 129 (SIGHUP), a failed one with 1; no traceback
+unless `--traceback` asks for it. A lost standard error stops nothing.
 Leaves out: the commands (one file each); what is heavy is imported only by the command run.
 """
 
 from __future__ import annotations
 
+import io
+import os
 import sys
 import traceback
 from collections.abc import Sequence
@@ -17,6 +19,8 @@ import click
 from click.shell_completion import CompletionItem
 
 import cllm
+from cllm.cli.interrupt import unwinding
+from cllm.cli.progress import say
 
 COMMANDS = {
     "train": ("cllm.cli.train:train", "Train a model on text files."),
@@ -80,17 +84,30 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and exit; the entry point of `cllm`."""
     options = {"traceback": False}
     status = 0
+    _prepare_streams()
     try:
-        status = cli.main(arguments, prog_name="cllm", obj=options, standalone_mode=False) or 0
+        with unwinding():
+            status = cli.main(arguments, prog_name="cllm", obj=options, standalone_mode=False) or 0
     except click.Abort:  # Ctrl-C
-        click.echo("cllm: interrupted", err=True)
+        say("cllm: interrupted")
         status = 130
     except Exception as error:
         if options["traceback"]:
-            traceback.print_exc()
+            say(traceback.format_exc())
         status, message = _explain(error)
-        click.echo(f"cllm: error: {' '.join(message.split())}", err=True)
+        say(f"cllm: error: {' '.join(message.split())}")
     sys.exit(status)
+
+
+def _prepare_streams() -> None:
+    """Make any text printable, and keep files from taking the descriptor of a closed stream."""
+    for descriptor in range(3):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest descriptor that is free, this one
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")
 
 
 def _explain(error: Exception) -> tuple[int, str]:

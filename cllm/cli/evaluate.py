@@ -14,8 +14,9 @@ from cllm.cli.options import (
     model_argument,
     paths_argument,
 )
+from cllm.cli.output import write
 from cllm.cli.progress import corpus_progress, evaluation_progress
-from cllm.cli.summary import skipped_files
+from cllm.cli.summary import skipped_files, unknown_tokens
 
 
 @click.command
@@ -38,18 +39,22 @@ def evaluate(
     windows as in training; each token but the first is predicted once. Prints the loss (nats per
     token), the perplexity (its exponential), bits per byte (which compares models of different
     vocabularies), and over how many tokens and bytes.
+
+    Only loss and perplexity over the same tokens compare: a token that is not in the vocabulary is
+    easily predicted to be unknown. Bits per byte are given where the tokens keep the whole text: by
+    the tokenizers bytes and bpe without --lowercase.
     """
     from cllm.batches import Batches
     from cllm.checkpoint import Checkpoint
     from cllm.corpus import load_corpus
-    from cllm.evaluation import evaluate
+    from cllm.evaluation import evaluate, lost
     from cllm.plan import Operation
     from cllm.registry import find_model
     from cllm.run import find_checkpoint
 
     model_class = find_model(model)
     saved = Checkpoint.load(find_checkpoint(checkpoint))
-    with corpus_progress() as progress:
+    with corpus_progress("reading") as progress:
         corpus = load_corpus(paths, tokenizer=saved.tokenizer, cache=cache, progress=progress)
     # A text shorter than a window is one short window.
     seq_len = min(saved.settings.seq_len, len(corpus.tokens))
@@ -63,21 +68,28 @@ def evaluate(
         threads=threads,
     )
     measured = evaluate(evaluator, batches, evaluation_progress(len(batches)))
+    lacks = lost(saved.tokenizer)
+    bits = None if lacks else measured.bits_per_byte(corpus.text_bytes)
     result = {
         "loss": measured.loss,
         "perplexity": measured.perplexity,
-        "bits_per_byte": measured.bits_per_byte(corpus.text_bytes),
+        "bits_per_byte": bits,
         "tokens": measured.tokens,
+        "unknown_tokens": corpus.unknown,
         "bytes": corpus.text_bytes,
         "files": corpus.files,
         "skipped": corpus.skipped,
     }
     if as_json:
-        click.echo(json.dumps(result, indent=2))
+        write(json.dumps(result, indent=2) + "\n")
         return
-    click.echo(f"loss           {measured.loss:.4f} nats per token")
-    click.echo(f"perplexity     {measured.perplexity:.5g}")
-    click.echo(f"bits per byte  {result['bits_per_byte']:.4f}")
-    click.echo(f"tokens         {measured.tokens:,}")
-    click.echo(f"bytes          {corpus.text_bytes:,} in {corpus.files:,} files")
-    click.echo(f"skipped        {skipped_files(corpus)}")
+    defined = f"not defined: the tokenizer loses {lacks}" if bits is None else f"{bits:.4f}"
+    lines = [
+        f"loss           {measured.loss:.4f} nats per token",
+        f"perplexity     {measured.perplexity:.5g}",
+        f"bits per byte  {defined}",
+        f"tokens         {measured.tokens:,}{unknown_tokens(corpus)}",
+        f"bytes          {corpus.text_bytes:,} in {corpus.files:,} files",
+        f"skipped        {skipped_files(corpus)}",
+    ]
+    write("\n".join(lines) + "\n")

@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from cllm.cli.options import computing_options, model_argument
+from cllm.cli.output import write
 from cllm.cli.progress import say
 
 
@@ -97,14 +98,15 @@ def generate(
             f"sampling  temperature {sampling.temperature:g}, top-k {top_k or 'off'}, "
             f"top-p {top_p:g}, seed {seed}"
         )
+    tokens = generate_tokens(decoder, fed, count, sampling, seed)
     clock, drawn = time.perf_counter(), 0
     stream = saved.tokenizer.stream()
     for token in fed.tolist():
-        click.echo(stream.feed(token), nl=False)
-    for token in generate_tokens(decoder, fed, count, sampling, seed):
-        click.echo(stream.feed(token), nl=False)
+        write(stream.feed(token))
+    for token in tokens:
+        write(stream.feed(token))
         drawn += 1
-    click.echo(stream.flush())
+    write(stream.flush() + "\n")
     if verbose:
         speed = drawn / (time.perf_counter() - clock)
         ended = "" if drawn == count else ", then the text ended"

@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from cllm.cli.options import json_option, model_argument
+from cllm.cli.output import write
 
 
 @click.command
@@ -45,10 +46,10 @@ def info(checkpoint: Path, as_json: bool) -> None:
         "settings": {**asdict(saved.settings), **asdict(saved.run_settings)},
     }
     if as_json:
-        click.echo(json.dumps(described, indent=2))
+        write(json.dumps(described, indent=2) + "\n")
         return
     for section, values in described.items():
-        click.echo(section)
+        write(f"{section}\n")
         for name, value in values.items():
             shown = f"{value:,}" if type(value) is int else "none" if value is None else value
-            click.echo(f"  {name.replace('_', ' '):<32}{shown}")
+            write(f"  {name.replace('_', ' '):<32}{shown}\n")

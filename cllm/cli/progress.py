@@ -16,18 +16,17 @@ if TYPE_CHECKING:
 
 
 def say(text: str) -> None:
-    """Print for people; stdout is for results."""
-    click.echo(text, err=True)
+    """Print for people; stdout is for results. That nobody listens any more stops nothing."""
+    with contextlib.suppress(OSError, ValueError):  # a pipe or disk; a stream that was closed
+        click.echo(text, err=True)
 
 
 @contextlib.contextmanager
-def corpus_progress() -> Iterator[Progress]:
-    """A bar for `load_corpus`; none where the text is known already."""
+def corpus_progress(task: str) -> Iterator[Progress]:
+    """A bar for `load_corpus`; it stays while a vocabulary is learned from what was read."""
     from tqdm import tqdm
 
-    with tqdm(
-        desc="reading", unit="B", unit_scale=True, leave=False, delay=0.5, disable=_plain()
-    ) as bar:
+    with tqdm(desc=task, unit="B", unit_scale=True, leave=False, disable=_plain()) as bar:
 
         def progress(done: int, total: int) -> None:
             bar.total = total
@@ -66,14 +65,16 @@ def show_training(trainer: Trainer) -> Iterator[Callable[[Record], None]]:
                     if measured
                     else ""
                 )
-                with bar.external_write_mode(sys.stderr):
-                    say(
-                        f"step {step.step:,}/{total:,}  epoch {step.epoch}  loss {step.loss:.4f}"
-                        f"{validation}  {record.tokens_per_second:,.0f} tokens/s"
-                    )
+                bar.clear()
+                say(
+                    f"step {step.step:,}/{total:,}  epoch {step.epoch}  loss {step.loss:.4f}"
+                    f"{validation}  {record.tokens_per_second:,.0f} tokens/s"
+                )
+                bar.refresh()
 
         yield show
 
 
 def _plain() -> bool:
-    return not sys.stderr.isatty()
+    # None where standard error was closed before the start.
+    return sys.stderr is None or sys.stderr.closed or not sys.stderr.isatty()

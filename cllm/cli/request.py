@@ -49,7 +49,11 @@ class Request:
     def resume(
         cls, options: dict[str, Any], given: set[str], saved: Checkpoint, path: Path
     ) -> Request:
-        """The checkpoint's options, but those given; raises `CllmError` where they contradict."""
+        """The checkpoint's options, but those given.
+
+        Raises `CllmError` where they contradict, and where the checkpoint alone names the code of a
+        model: no file decides what is run.
+        """
         before = {
             "tokenizer": saved.tokenizer_settings.kind,
             "vocab_size": saved.tokenizer_settings.vocab_size,
@@ -64,4 +68,6 @@ class Request:
                     f"--{name.replace('_', '-')} {options[name]} contradicts {path}, which was "
                     f"made with {before[name]}"
                 )
+        if ":" in before["model"] and "model" not in given:
+            raise CllmError(f"{path} was made with --model {before['model']}: give it again")
         return cls.parse(before | {name: options[name] for name in given})

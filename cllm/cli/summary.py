@@ -19,12 +19,21 @@ def skipped_files(corpus: Corpus) -> str:
     return ", ".join(reasons) or "none"
 
 
+def unknown_tokens(corpus: Corpus) -> str:
+    """The share of the tokens that are not in the vocabulary; empty where all are."""
+    share = corpus.unknown / len(corpus.tokens)
+    return f", {share:.2%} of them unknown" if share else ""
+
+
 def say_corpus(corpus: Corpus, request: Request) -> None:
     """Files, bytes, tokens and vocabulary."""
     vocab_size = corpus.tokenizer.vocab_size
     fewer = f" (of {request.tokenizer.vocab_size:,} asked for)"
     say(f"files       {corpus.files:,}; skipped: {skipped_files(corpus)}")
-    say(f"text        {format_bytes(corpus.text_bytes)}, {len(corpus.tokens):,} tokens")
+    say(
+        f"text        {format_bytes(corpus.text_bytes)}, {len(corpus.tokens):,} tokens"
+        f"{unknown_tokens(corpus)}"
+    )
     say(
         f"vocabulary  {vocab_size:,} {request.tokenizer.kind}"
         f"{fewer if vocab_size < request.tokenizer.vocab_size else ''}, "

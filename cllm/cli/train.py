@@ -29,7 +29,11 @@ if TYPE_CHECKING:
 @click.command
 @paths_argument
 @click.option(
-    "--tokenizer", type=click.Choice(KINDS), default="bpe", show_default=True, help="Kind of token."
+    "--tokenizer",
+    type=click.Choice(KINDS),
+    default="bpe",
+    show_default=True,
+    help="Kind of token; whitespace loses the whitespace, and the words beyond the vocabulary.",
 )
 @size_option("vocab_size", 2000, "V, most tokens to tell apart; a small text has fewer.")
 @click.option(
@@ -52,8 +56,9 @@ if TYPE_CHECKING:
     "--resume",
     is_flag=True,
     help="Go on from the newest checkpoint in --output. Options that are not given are then the "
-    "checkpoint's. Others may be given for --epochs (the schedule follows) and from --model to "
-    "--log-every.",
+    "checkpoint's, but a --model module:Class has to be given again. Others may be given for "
+    "--epochs (the schedule follows) and from --model to --log-every. A folder that has no "
+    "checkpoint yet, and nothing else than a run's files, starts from the beginning.",
 )
 @click.pass_context
 def train(
@@ -76,7 +81,8 @@ def train(
     token), learning_rate, tokens_per_second, and where it was measured validation_loss and
     perplexity.
 
-    Ctrl-C saves and stops. A resumed run ends with the same bytes as one that was never stopped.
+    Ctrl-C saves and stops; so do SIGTERM and SIGHUP. A resumed run ends with the same bytes as
+    one that was never stopped.
     """
     from cllm.run import RunFolder
     from cllm.run import train as run
@@ -114,18 +120,22 @@ def _prepare(
     from cllm.registry import find_model
     from cllm.training import Trainer
 
-    newest = folder.newest if resume else None
-    saved = Checkpoint.load(newest) if newest else None
+    newest, saved = (folder.newest() if resume else None) or (None, None)
     if newest and saved:
         request = Request.resume(options, given, saved, newest)
     else:
         request = Request.parse(options)
         if resume:
-            say(f"{folder.path} has no checkpoint yet: training starts from the beginning")
+            say(
+                f"{folder.path} has no checkpoint yet: training starts from the beginning, by the "
+                "options given now and the defaults of the others"
+            )
         elif folder.holds_run:
             raise CllmError(f"{folder.path} holds a run: add --resume, or choose another folder")
     model_class = find_model(request.run_settings.model)
-    with corpus_progress() as progress:
+    learns = request.tokenizer.kind != "bytes"
+    task = "reading, learning the vocabulary" if learns else "reading"
+    with corpus_progress(task) as progress:
         corpus = load_corpus(paths, tokenizer=request.tokenizer, cache=cache, progress=progress)
     say_corpus(corpus, request)
     if newest and saved:

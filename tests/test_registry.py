@@ -1,0 +1,56 @@
+"""Finding a model by name: whatever is wrong with it is one clear error."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from cllm import CllmError
+from cllm.registry import find_model
+
+MODULES = {
+    "broken_model": ("1 / 0", "cannot be loaded: ZeroDivisionError: division by zero"),
+    "unparsed_model": ("class", "cannot be loaded: SyntaxError: "),
+    "leaving_model": ("raise SystemExit(3)", "cannot be loaded: SystemExit: 3"),
+    "abstract_model": (
+        "import cllm\nclass Model(cllm.Model): pass",
+        "is abstract: it does not define _buffers, ",
+    ),
+}
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The current folder, which is not on the path."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [entry for entry in sys.path if entry])
+    monkeypatch.setattr(sys, "modules", dict(sys.modules))
+    return tmp_path
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_whatever_goes_wrong_is_one_error(folder: Path, module: str) -> None:
+    source, said = MODULES[module]
+    (folder / f"{module}.py").write_text(source)
+    with pytest.raises(CllmError, match=f"model '{module}:Model' {said}"):
+        find_model(f"{module}:Model")
+
+
+@pytest.mark.parametrize("name", [".relative:Model", "..:Model", "a\0b:Model"])
+def test_names_that_no_module_can_have(name: str) -> None:
+    with pytest.raises(CllmError, match="cannot be loaded"):
+        find_model(name)
+
+
+def test_a_model_in_the_current_folder_is_found(folder: Path) -> None:
+    (folder / "my_model.py").write_text("from cllm.reference import Model")
+    assert find_model("my_model:Model") is find_model("reference")
+    # Found last: nothing that is installed can be replaced by a file of its name.
+    assert sys.path.index(str(folder)) == len(sys.path) - 1
+
+
+def test_the_built_in_names_do_not_search_the_current_folder(folder: Path) -> None:
+    find_model("reference")
+    assert str(folder) not in sys.path
