@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from cllm.check import check_size
 from cllm.decoder import Sampling
 from cllm.model import Model
-from cllm.tokenizer import BOS, EOS
+from cllm.text.tokenizer import BOS, EOS
 
 CHUNK = 8
 """Tokens drawn in one call; only how smoothly the text streams depends on it."""

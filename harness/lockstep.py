@@ -20,7 +20,7 @@ from cllm.harness.tolerance import compare, loss_tolerance
 from cllm.harness.verdict import Status, Verdict
 from cllm.layout import initialize
 from cllm.model import Model, Update
-from cllm.schedule import learning_rate
+from cllm.training.schedule import learning_rate
 
 NEIGHBORS = 2
 NEARNESS = 2.0**-20

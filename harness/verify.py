@@ -18,10 +18,8 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from cllm.batches import Batches, epoch_generator
 from cllm.check import check_size
 from cllm.config import Config
-from cllm.corpus import Corpus, load_corpus
 from cllm.errors import CllmError
 from cllm.harness.benchmark import Benchmark, Progress, measure
 from cllm.harness.checks import require_reference
@@ -34,7 +32,9 @@ from cllm.layout import initialize
 from cllm.model import Model
 from cllm.plan import Operation, check_threads
 from cllm.registry import find_model
-from cllm.tokenizer import TokenizerSettings
+from cllm.text.batches import Batches, epoch_generator
+from cllm.text.corpus import Corpus, load_corpus
+from cllm.text.tokenizer import TokenizerSettings
 
 TOKENIZER = TokenizerSettings("bpe", 381)
 SIZES = {"embed_dim": 64, "num_layers": 2, "num_heads": 4, "ff_dim": 128}

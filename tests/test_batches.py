@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cllm import CllmError
-from cllm.batches import Batches, epoch_generator
+from cllm.text.batches import Batches, epoch_generator
 
 
 @st.composite
@@ -163,7 +163,7 @@ def test_little_of_a_mapped_stream_stays_mapped(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Reading all of a large file must not leave all of it in this process's memory."""
-    monkeypatch.setattr("cllm.batches.RESIDENT", 2**22)
+    monkeypatch.setattr("cllm.text.batches.RESIDENT", 2**22)
     path = tmp_path / "tokens.npy"
     np.save(path, np.arange(2**24, dtype=np.uint16) % 1000)  # 32 MiB
     batches = Batches(np.load(path, mmap_mode="r"), 8, 256)

@@ -16,9 +16,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cllm import CllmError, bpe
-from cllm.bpe import MAX_TOKEN_BYTES, BpeTokenizer
-from cllm.tokenizer import Tokenizer, train_tokenizer
+from cllm import CllmError
+from cllm.text import bpe
+from cllm.text.bpe import MAX_TOKEN_BYTES, BpeTokenizer
+from cllm.text.tokenizer import Tokenizer, train_tokenizer
 
 Pair = tuple[int, int]
 
@@ -135,7 +136,7 @@ import threading
 from collections.abc import Sequence
 from pathlib import Path
 from unittest.mock import Mock
-from cllm.tokenizer import train_tokenizer
+from cllm.text.tokenizer import train_tokenizer
 texts = [path.read_text() for path in sorted(Path(sys.argv[1]).glob("*.py"))]
 print(train_tokenizer("bpe", texts, 600, False).to_json())
 """
@@ -186,7 +187,7 @@ def test_every_process_and_number_of_threads_learns_the_same() -> None:
 def test_a_process_may_fork_after_use_without_a_word() -> None:
     program = """
 import os
-from cllm.tokenizer import train_tokenizer
+from cllm.text.tokenizer import train_tokenizer
 threads = len(os.listdir("/proc/self/task"))
 tokenizer = train_tokenizer("bpe", ["a text to learn from"] * 300, 300, False)
 before = tokenizer.encode("a text").tolist()

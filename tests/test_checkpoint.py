@@ -17,12 +17,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from cllm import CllmError, Config
-from cllm.batches import epoch_generator
-from cllm.checkpoint import Checkpoint, Position
 from cllm.layout import tensor_views
-from cllm.settings import RunSettings, Settings
-from cllm.tensor_file import load_tensors, save_tensors
-from cllm.tokenizer import TokenizerSettings, train_tokenizer
+from cllm.text.batches import epoch_generator
+from cllm.text.tokenizer import TokenizerSettings, train_tokenizer
+from cllm.training.checkpoint import Checkpoint, Position
+from cllm.training.settings import RunSettings, Settings
+from cllm.training.tensor_file import load_tensors, save_tensors
 
 on_files = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 

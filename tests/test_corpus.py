@@ -10,9 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cllm import CllmError, corpus, text_files
-from cllm.corpus import default_cache, load_corpus
-from cllm.tokenizer import BOS, EOS, KINDS, Tokenizer, TokenizerSettings, train_tokenizer
+from cllm import CllmError
+from cllm.text import corpus, text_files
+from cllm.text.corpus import default_cache, load_corpus
+from cllm.text.tokenizer import BOS, EOS, KINDS, Tokenizer, TokenizerSettings, train_tokenizer
 
 WORDS = TokenizerSettings("whitespace", 1000)
 BYTES = TokenizerSettings("bytes", 260)

@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cllm import CllmError
-from cllm.byte_level import BytesTokenizer
-from cllm.corpus import Corpus
+from cllm.text.byte_level import BytesTokenizer
+from cllm.text.corpus import Corpus
 
 
 def stream(length: int) -> Corpus:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from cllm import CllmError, Config, Sampling, generation
 from cllm.generation import generate_tokens
 from cllm.reference import Model
-from cllm.tokenizer import BOS, EOS
+from cllm.text.tokenizer import BOS, EOS
 
 SAMPLING = Sampling(temperature=0.8, top_k=20, top_p=0.95)
 PROMPT = np.array([7, 9], np.int32)

@@ -16,12 +16,12 @@ import numpy as np
 import pytest
 
 from cllm import CllmError, Config
-from cllm.checkpoint import Checkpoint
 from cllm.reference import Model
-from cllm.run import Record, RunFolder, checkpoints, find_checkpoint, train
-from cllm.settings import RunSettings, Settings
-from cllm.tokenizer import TokenizerSettings, train_tokenizer
-from cllm.training import Trainer
+from cllm.text.tokenizer import TokenizerSettings, train_tokenizer
+from cllm.training.checkpoint import Checkpoint
+from cllm.training.run import Record, RunFolder, checkpoints, find_checkpoint, train
+from cllm.training.settings import RunSettings, Settings
+from cllm.training.trainer import Trainer
 
 TOKENIZER = train_tokenizer("whitespace", ["a b c d e f g"], 11, False)
 CONFIG = Config(11, 8, 1, 2, 12)

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cllm import CllmError
-from cllm.schedule import SCHEDULES, learning_rate
+from cllm.training.schedule import SCHEDULES, learning_rate
 
 PEAK = 0.5
 

@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cllm import CllmError, text_files
-from cllm.text_files import SKIPPED_SUFFIXES, cut, find_texts, read_pieces
+from cllm import CllmError
+from cllm.text import text_files
+from cllm.text.text_files import SKIPPED_SUFFIXES, cut, find_texts, read_pieces
 
 
 def make(folder: Path, **files: bytes) -> None:

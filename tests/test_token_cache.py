@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from cllm import CllmError
-from cllm.byte_level import BytesTokenizer
-from cllm.token_cache import TokenCache
-from cllm.whitespace import WhitespaceTokenizer
+from cllm.text.byte_level import BytesTokenizer
+from cllm.text.token_cache import TokenCache
+from cllm.text.whitespace import WhitespaceTokenizer
 
 BYTES = BytesTokenizer(lowercase=False)
 KEY = "0123abcd"

@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cllm import CllmError
-from cllm.text_files import cut
-from cllm.tokenizer import (
+from cllm.text.text_files import cut
+from cllm.text.tokenizer import (
     BOS,
     EOS,
     KINDS,
@@ -280,7 +280,7 @@ def test_damaged_json_is_refused_or_still_a_valid_tokenizer(
 def test_only_bpe_brings_in_its_library() -> None:
     program = """
 import sys
-from cllm.tokenizer import train_tokenizer
+from cllm.text.tokenizer import train_tokenizer
 for kind in ("whitespace", "bytes"):
     tokenizer = train_tokenizer(kind, ["a b"], 300, False)
     tokenizer.from_json(tokenizer.to_json()).encode("a")

@@ -10,16 +10,16 @@ import pytest
 from numpy.typing import NDArray
 
 from cllm import CllmError, Config, Model, Update
-from cllm.batches import Batches, epoch_generator
-from cllm.checkpoint import Checkpoint, Position
-from cllm.evaluation import Evaluation
 from cllm.layout import initialize
 from cllm.reference import Model as Reference
 from cllm.registry import find_model
-from cllm.schedule import learning_rate
-from cllm.settings import RunSettings, Settings
-from cllm.tokenizer import TokenizerSettings, train_tokenizer
-from cllm.training import Trainer
+from cllm.text.batches import Batches, epoch_generator
+from cllm.text.tokenizer import TokenizerSettings, train_tokenizer
+from cllm.training.checkpoint import Checkpoint, Position
+from cllm.training.evaluation import Evaluation
+from cllm.training.schedule import learning_rate
+from cllm.training.settings import RunSettings, Settings
+from cllm.training.trainer import Trainer
 
 CONFIG = Config(11, 8, 1, 2, 12)
 TEXT = np.random.default_rng(5).integers(0, 11, 83).astype(np.uint8)

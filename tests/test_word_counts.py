@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cllm import word_counts
-from cllm.word_counts import most_frequent
+from cllm.text import word_counts
+from cllm.text.word_counts import most_frequent
 
 # Few words, so that they repeat; some hold what separates lines elsewhere, or sort beyond it.
 words = st.sampled_from(["a", "b", "ab", "a\x00", "é", "\ufffd", "😀", "<PAD>", "0", '"'])

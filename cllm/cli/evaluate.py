@@ -44,13 +44,13 @@ def evaluate(
     easily predicted to be unknown. Bits per byte are given where the tokens keep the whole text: by
     the tokenizers bytes and bpe without --lowercase.
     """
-    from cllm.batches import Batches
-    from cllm.checkpoint import Checkpoint
-    from cllm.corpus import load_corpus
-    from cllm.evaluation import evaluate, lost
     from cllm.plan import Operation
     from cllm.registry import find_model
-    from cllm.run import find_checkpoint
+    from cllm.text.batches import Batches
+    from cllm.text.corpus import load_corpus
+    from cllm.training.checkpoint import Checkpoint
+    from cllm.training.evaluation import evaluate, lost
+    from cllm.training.run import find_checkpoint
 
     model_class = find_model(model)
     saved = Checkpoint.load(find_checkpoint(checkpoint))

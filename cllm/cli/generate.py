@@ -67,13 +67,13 @@ def generate(
     with (--seq-len); when that is full, it goes on from its second half. Ends before the token
     that ends a text.
     """
-    from cllm.checkpoint import Checkpoint
     from cllm.decoder import Sampling
     from cllm.generation import generate_tokens
     from cllm.plan import Operation
     from cllm.registry import find_model
-    from cllm.run import find_checkpoint
-    from cllm.tokenizer import UNK
+    from cllm.text.tokenizer import UNK
+    from cllm.training.checkpoint import Checkpoint
+    from cllm.training.run import find_checkpoint
 
     sampling = Sampling(0.0 if greedy else temperature, top_k, top_p)
     model_class = find_model(model)

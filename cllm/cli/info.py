@@ -21,8 +21,8 @@ def info(checkpoint: Path, as_json: bool) -> None:
 
     The whole file is checked, so that a damaged one is found.
     """
-    from cllm.checkpoint import Checkpoint
-    from cllm.run import find_checkpoint
+    from cllm.training.checkpoint import Checkpoint
+    from cllm.training.run import find_checkpoint
 
     path = find_checkpoint(checkpoint)
     saved = Checkpoint.load(path)

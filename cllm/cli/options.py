@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import click
 
 from cllm.check import MAX_SIZE
-from cllm.settings import Range, RunSettings
+from cllm.training.settings import Range, RunSettings
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -46,7 +46,7 @@ def size_option(name: str, default: int, help: str) -> Callable[[Command], Comma
 
 
 def settings_options(kind: type, only: tuple[str, ...] = ()) -> Callable[[Command], Command]:
-    """One option for each field of a dataclass of `cllm.settings`, or for those named."""
+    """One option for each field of a dataclass of `cllm.training.settings`, or for those named."""
 
     def decorate(command: Command) -> Command:
         for setting in reversed(fields(kind)):

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from cllm.corpus import Progress
-    from cllm.run import Record
-    from cllm.training import Trainer
+    from cllm.text.corpus import Progress
+    from cllm.training.run import Record
+    from cllm.training.trainer import Trainer
 
 
 def say(text: str) -> None:

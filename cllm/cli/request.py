@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 from cllm.config import Config
 from cllm.errors import CllmError
-from cllm.settings import RunSettings, Settings
-from cllm.tokenizer import TokenizerSettings
+from cllm.text.tokenizer import TokenizerSettings
+from cllm.training.settings import RunSettings, Settings
 
 if TYPE_CHECKING:
-    from cllm.checkpoint import Checkpoint
+    from cllm.training.checkpoint import Checkpoint
 
 SIZES = ("embed_dim", "num_layers", "num_heads", "ff_dim")
 """The sizes of a `Config` that are options; the fifth is the tokenizer's."""

@@ -9,8 +9,8 @@ from cllm.cli.request import Request
 from cllm.plan import format_bytes
 
 if TYPE_CHECKING:
-    from cllm.corpus import Corpus
-    from cllm.training import Trainer
+    from cllm.text.corpus import Corpus
+    from cllm.training.trainer import Trainer
 
 
 def skipped_files(corpus: Corpus) -> str:

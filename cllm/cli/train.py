@@ -16,14 +16,14 @@ from cllm.cli.progress import corpus_progress, say, show_training
 from cllm.cli.request import Request
 from cllm.cli.summary import say_corpus, say_model
 from cllm.errors import CllmError
-from cllm.settings import RunSettings, Settings
-from cllm.tokenizer import KINDS
+from cllm.text.tokenizer import KINDS
+from cllm.training.settings import RunSettings, Settings
 
 if TYPE_CHECKING:
-    from cllm.checkpoint import Checkpoint
-    from cllm.corpus import Corpus
-    from cllm.run import RunFolder
-    from cllm.training import Trainer
+    from cllm.text.corpus import Corpus
+    from cllm.training.checkpoint import Checkpoint
+    from cllm.training.run import RunFolder
+    from cllm.training.trainer import Trainer
 
 
 @click.command
@@ -74,7 +74,7 @@ def train(
 
     Each file is read once, as UTF-8. Skipped and counted are hidden files, binary ones, and those
     that by their suffix are images, audio, video, archives, office documents, compiled code, fonts,
-    databases or numbers (cllm.text_files.SKIPPED_SUFFIXES).
+    databases or numbers (cllm.text.text_files.SKIPPED_SUFFIXES).
 
     The folder --output gets step-N.cllm (the newest --keep), best.cllm (the lowest validation
     loss), and metrics.jsonl, a line for every --log-every steps: step, epoch, loss (nats per
@@ -84,8 +84,8 @@ def train(
     Ctrl-C saves and stops; so do SIGTERM and SIGHUP. A resumed run ends with the same bytes as
     one that was never stopped.
     """
-    from cllm.run import RunFolder
-    from cllm.run import train as run
+    from cllm.training.run import RunFolder
+    from cllm.training.run import train as run
 
     given = {name for name in options if ctx.get_parameter_source(name) != ParameterSource.DEFAULT}
     if options["optimizer"] == "adam" and "weight_decay" not in given:
@@ -115,10 +115,10 @@ def _prepare(
     given: set[str],
 ) -> tuple[Trainer, Checkpoint]:
     """A trainer, at the beginning or where the newest checkpoint is, and what it saves from."""
-    from cllm.checkpoint import Checkpoint
-    from cllm.corpus import load_corpus
     from cllm.registry import find_model
-    from cllm.training import Trainer
+    from cllm.text.corpus import load_corpus
+    from cllm.training.checkpoint import Checkpoint
+    from cllm.training.trainer import Trainer
 
     newest, saved = (folder.newest() if resume else None) or (None, None)
     if newest and saved:

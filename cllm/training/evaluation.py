@@ -1,7 +1,7 @@
 """How well a model predicts a text.
 
 Promises: every token given is a target once, in order; the loss is summed in float64.
-Leaves out: reading the text (`cllm.corpus`).
+Leaves out: reading the text (`cllm.text.corpus`).
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cllm.batches import Batches
 from cllm.model import Model
-from cllm.tokenizer import Tokenizer
+from cllm.text.batches import Batches
+from cllm.text.tokenizer import Tokenizer
 
 
 @dataclass(frozen=True)

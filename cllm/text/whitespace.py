@@ -2,7 +2,7 @@
 
 Promises: the vocabulary is the most frequent words, equally frequent ones in the order of their
 text. Leaves out: the whitespace itself (`decode` puts one space between words), and words of more
-than `cllm.word_counts.MAX_WORD` characters, which are unknown.
+than `cllm.text.word_counts.MAX_WORD` characters, which are unknown.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cllm.errors import CllmError
-from cllm.tokenizer import (
+from cllm.text.tokenizer import (
     BOS,
     EOS,
     MAX_VOCAB_SIZE,
@@ -25,7 +25,7 @@ from cllm.tokenizer import (
     Tokenizer,
     check_unicode,
 )
-from cllm.word_counts import most_frequent
+from cllm.text.word_counts import most_frequent
 
 
 class WhitespaceTokenizer(Tokenizer):

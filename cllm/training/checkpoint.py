@@ -1,12 +1,12 @@
 """Checkpoints: a model, its optimizer and where its training stands, in one `.cllm` file.
 
-The file is a `cllm.tensor_file`, and so a safetensors file: the parameters by the names of
+The file is a `cllm.training.tensor_file`, and so a safetensors file: the parameters by the names of
 `cllm.layout`, and both of Adam's moments as `first_moment.NAME` and `second_moment.NAME`;
 everything else is metadata, each value as JSON.
 
 Promises: what was saved comes back, and a number that is not finite is never saved. Any other
 file is refused by a `CllmError` that names it and says what is wrong, whatever it holds.
-Leaves out: which checkpoints a run keeps (`cllm.run`).
+Leaves out: which checkpoints a run keeps (`cllm.training.run`).
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ import cllm
 from cllm.config import Config
 from cllm.errors import CllmError
 from cllm.layout import LAYER_TENSORS, tensor_shapes, tensor_views
-from cllm.settings import RunSettings, Settings
-from cllm.tensor_file import Tensors, load_tensors, save_tensors
-from cllm.tokenizer import Tokenizer, TokenizerSettings
+from cllm.text.tokenizer import Tokenizer, TokenizerSettings
+from cllm.training.settings import RunSettings, Settings
+from cllm.training.tensor_file import Tensors, load_tensors, save_tensors
 
 FORMAT = 1
 """Version of the metadata; another one is refused."""

@@ -5,7 +5,7 @@ loss), `metrics.jsonl` (one JSON object a logged step) and `.lock` (held while a
 
 Promises: a run killed at any moment can be resumed from its folder, and then ends with the bytes
 of one never stopped; no step appears twice in the metrics; two runs never share a folder.
-Leaves out: the steps themselves (`cllm.training`), what is shown of them (`cllm.cli`).
+Leaves out: the steps themselves (`cllm.training.trainer`), what is shown of them (`cllm.cli`).
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from cllm.checkpoint import Checkpoint
 from cllm.errors import CllmError
-from cllm.evaluation import Evaluation
 from cllm.files import atomic_file
-from cllm.training import Step, Trainer
+from cllm.training.checkpoint import Checkpoint
+from cllm.training.evaluation import Evaluation
+from cllm.training.trainer import Step, Trainer
 
 BEST = "best.cllm"
 METRICS = "metrics.jsonl"

@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 
 from cllm.errors import CllmError
 from cllm.files import atomic_file
-from cllm.tokenizer import UNK, Tokenizer
+from cllm.text.tokenizer import UNK, Tokenizer
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 Promises: settings that exist are valid. What decides the result (`Settings`) is kept apart from
 how a run is carried out (`RunSettings`): a resumed run may change the latter and the epochs.
-Leaves out: the sizes of the model (`cllm.Config`) and the tokenizer (`cllm.tokenizer`).
+Leaves out: the sizes of the model (`cllm.Config`) and the tokenizer (`cllm.text.tokenizer`).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 from cllm.check import MAX_SIZE
 from cllm.errors import CllmError
 from cllm.plan import MAX_THREADS
-from cllm.schedule import SCHEDULES
+from cllm.training.schedule import SCHEDULES
 
 OPTIMIZERS = ("adam", "adamw")
 

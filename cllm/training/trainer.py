@@ -2,7 +2,8 @@
 
 Promises: the same settings, text and model give the same bytes, stopped and restored or not; the
 gradient of an accumulated step is that of one large batch; a loss that is not finite ends it.
-Leaves out: files, logs and signals (`cllm.run`); the schedules' formulas (`cllm.schedule`).
+Leaves out: files, logs and signals (`cllm.training.run`), and the schedules' formulas
+(`cllm.training.schedule`).
 """
 
 from __future__ import annotations
@@ -15,16 +16,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cllm.batches import Batches, epoch_generator
-from cllm.checkpoint import Position
 from cllm.config import Config
 from cllm.errors import CllmError
-from cllm.evaluation import Evaluation, evaluate
 from cllm.layout import initialize
 from cllm.model import Model, Update
 from cllm.plan import Operation
-from cllm.schedule import learning_rate
-from cllm.settings import Settings
+from cllm.text.batches import Batches, epoch_generator
+from cllm.training.checkpoint import Position
+from cllm.training.evaluation import Evaluation, evaluate
+from cllm.training.schedule import learning_rate
+from cllm.training.settings import Settings
 
 Batch = tuple[NDArray[np.int32], NDArray[np.int32]]
 

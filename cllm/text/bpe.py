@@ -29,9 +29,9 @@ from tokenizers.pre_tokenizers import ByteLevel, FixedLength
 from tokenizers.pre_tokenizers import Sequence as InSequence
 from tokenizers.trainers import BpeTrainer
 
-from cllm.byte_level import BYTES, FIRST_BYTE, ByteLevelTokenizer
 from cllm.errors import CllmError
-from cllm.tokenizer import MAX_VOCAB_SIZE
+from cllm.text.byte_level import BYTES, FIRST_BYTE, ByteLevelTokenizer
+from cllm.text.tokenizer import MAX_VOCAB_SIZE
 
 # Read by the library at each call. Without it, it makes threads, and warns in a forked process.
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -90,7 +90,7 @@ class BpeTokenizer(ByteLevelTokenizer):
     def train(cls, texts: Iterable[str], vocab_size: int, lowercase: bool) -> Self:
         """Merge the most frequent pairs, those that come twice at least, of prepared texts.
 
-        They are all held in memory: `cllm.corpus` gives a sample.
+        They are all held in memory: `cllm.text.corpus` gives a sample.
         """
         library = Tokenizer(BPE())
         library.pre_tokenizer = InSequence([_SPLIT, FixedLength(MAX_TRAINED_BYTES)])

@@ -5,8 +5,8 @@ The stream is, file by file in the order of their paths, BOS, the tokens of the 
 Promises: the stream depends on the files' content and the tokenizer alone; it is written to disk as
 it is made and mapped into memory, so that a text may be larger than the memory; a damaged entry of
 the cache is made anew, never believed; two processes may make the same entry at once.
-Leaves out: cutting the stream into batches (`cllm.batches`), and removing entries: the cache is a
-folder that may be deleted at any time.
+Leaves out: cutting the stream into batches (`cllm.text.batches`), and removing entries: the cache
+is a folder that may be deleted at any time.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cllm.errors import CllmError
-from cllm.text_files import TextFile, find_texts, read_pieces
-from cllm.token_cache import TokenCache
-from cllm.tokenizer import BOS, EOS, Tokenizer, TokenizerSettings, train_tokenizer
+from cllm.text.text_files import TextFile, find_texts, read_pieces
+from cllm.text.token_cache import TokenCache
+from cllm.text.tokenizer import BOS, EOS, Tokenizer, TokenizerSettings, train_tokenizer
 
 CACHE_VERSION = 2
 """Raised whenever the same text and settings give another stream, or an entry another form."""
@@ -49,7 +49,7 @@ class Corpus:
     files: int
     """How many files the text comes from."""
     skipped: dict[str, int]
-    """How many others were not read, by reason (`cllm.text_files.find_texts`)."""
+    """How many others were not read, by reason (`cllm.text.text_files.find_texts`)."""
     text_bytes: int
     """Size of the text."""
     distinct: int

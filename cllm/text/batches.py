@@ -4,7 +4,7 @@ Window i has the inputs tokens[i·T : (i+1)·T], and as targets the tokens one f
 
 Promises: in an epoch every token is a target once, except the first, and an input once, except the
 last; the same seed and epoch give the same order. The stream is never copied: it may be mapped
-from a disk. Leaves out: where training stands in an epoch (`cllm.training`).
+from a disk. Leaves out: where training stands in an epoch (`cllm.training.trainer`).
 """
 
 from __future__ import annotations

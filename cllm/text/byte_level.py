@@ -1,7 +1,7 @@
 """Tokens that are bytes of UTF-8, and the tokenizer in which each is one byte.
 
 Promises: `decode(encode(text)) == text` for every text (lowered, where that is asked for).
-Leaves out: tokens of several bytes (`cllm.bpe`).
+Leaves out: tokens of several bytes (`cllm.text.bpe`).
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from cllm.tokenizer import SPECIALS, IncrementalDecoder, Tokenizer
+from cllm.text.tokenizer import SPECIALS, IncrementalDecoder, Tokenizer
 
 FIRST_BYTE = len(SPECIALS)
 """Id of byte 0; byte b is FIRST_BYTE + b."""

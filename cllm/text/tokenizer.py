@@ -1,14 +1,14 @@
 """Tokenizers: text to token ids and back.
 
-Three kinds: a token is a word (`cllm.whitespace`), a byte (`cllm.byte_level`), or a sequence of
-bytes found by byte-pair encoding (`cllm.bpe`). Ids 0..3 are the same in all of them: <PAD>, <UNK>,
-<BOS>, <EOS>.
+Three kinds: a token is a word (`cllm.text.whitespace`), a byte (`cllm.text.byte_level`), or a
+sequence of bytes found by byte-pair encoding (`cllm.text.bpe`). Ids 0..3 are the same in all of
+them: <PAD>, <UNK>, <BOS>, <EOS>.
 
 Promises: no text makes a special token: a word spelled "<PAD>" is an ordinary word; a vocabulary
 depends on the texts that it is trained on, not on their order; a tokenizer comes back from its
 JSON with the same ids; text that is encoded in pieces, each cut before a space or newline that
 follows a visible character, gives the tokens of the whole.
-Leaves out: reading files, and where BOS and EOS go (`cllm.corpus`).
+Leaves out: reading files, and where BOS and EOS go (`cllm.text.corpus`).
 """
 
 from __future__ import annotations
@@ -163,14 +163,14 @@ def train_tokenizer(kind: str, texts: Iterable[str], vocab_size: int, lowercase:
 def _class(kind: str) -> type[Tokenizer]:
     # Imported here, because each builds on the class above, and `bpe` on a library of its own.
     if kind == "bpe":
-        from cllm.bpe import BpeTokenizer
+        from cllm.text.bpe import BpeTokenizer
 
         return BpeTokenizer
     if kind == "bytes":
-        from cllm.byte_level import BytesTokenizer
+        from cllm.text.byte_level import BytesTokenizer
 
         return BytesTokenizer
-    from cllm.whitespace import WhitespaceTokenizer
+    from cllm.text.whitespace import WhitespaceTokenizer
 
     return WhitespaceTokenizer
 

@@ -6,7 +6,7 @@ the other texts and of every tensor's name, shape and bytes.
 
 Promises: a file is written whole or not at all, the same content as the same bytes; a file that
 was truncated or has a bit flipped is refused, and no more memory is asked for than the file has.
-Leaves out: what tensors and texts mean (`cllm.checkpoint`).
+Leaves out: what tensors and texts mean (`cllm.training.checkpoint`).
 """
 
 from __future__ import annotations

@@ -1,0 +1,1 @@
+"""From files to batches: finding texts, tokenizers, the corpus and its cache, windows."""
