@@ -203,7 +203,9 @@ def test_it_says_what_it_is_about_to_do(run: Shell, text: Path, tmp_path: Path) 
     )
     parameters = cllm.Config(12, 8, 1, 2, 8).num_parameters
     assert f"reference (numpy), {parameters} parameters" in said["model"]
-    assert re.search(r"\d+\.\d MiB of memory", said["model"])
+    assert re.fullmatch(
+        r"memory +\d+\.\d MiB, \d+\.\d MiB more while a .* is written", said["memory"]
+    )
     assert re.fullmatch(r"steps +19, 19 an epoch; 0 done", said["steps"])
     lines = [line for line in result.err.splitlines() if line.startswith("step ")]
     assert [line.split()[1] for line in lines] == ["7/19", "14/19", "19/19"]
@@ -828,3 +830,8 @@ def test_unknown_commands_are_refused(run: Shell) -> None:
 def test_no_command_is_help(run: Shell) -> None:
     result = run()
     assert (result.status, result.out) == (2, run("--help").out)
+
+
+def test_the_help_of_completion_keeps_its_lines(run: Shell) -> None:
+    shown = run("completion", "--help").out
+    assert '\n  bash:  eval "$(cllm completion bash)"   in ~/.bashrc\n  zsh:' in shown

@@ -43,11 +43,17 @@ def say_corpus(corpus: Corpus, request: Request) -> None:
 
 def say_model(trainer: Trainer, request: Request, isa: str) -> None:
     """Implementation, parameters, memory and steps."""
+    from cllm.training.tensor_file import SAVING_BYTES
+
     plan, settings = trainer.model.planned, request.settings
+    saving = SAVING_BYTES * plan.config.num_parameters
     say(
         f"model       {request.run_settings.model} ({isa}), "
-        f"{plan.config.num_parameters:,} parameters, {plan.nbytes / 2**20:,.1f} MiB of memory, "
-        f"threads: {plan.threads}"
+        f"{plan.config.num_parameters:,} parameters, threads: {plan.threads}"
+    )
+    say(
+        f"memory      {plan.nbytes / 2**20:,.1f} MiB, {saving / 2**20:,.1f} MiB more while a "
+        "checkpoint is written"
     )
     say(
         f"steps       {trainer.total_steps:,}, {trainer.steps_per_epoch:,} an epoch; "

@@ -26,6 +26,9 @@ from safetensors.numpy import save
 from cllm.errors import CllmError
 from cllm.files import atomic_file
 
+SAVING_BYTES = 24
+"""Memory that saving takes for each parameter, with its two moments: a copy, and the file."""
+
 _ENTRY = "cllm"
 """One entry alone: the library writes several in no fixed order."""
 
