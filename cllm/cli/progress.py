@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from cllm.cli.output import discard
+
 if TYPE_CHECKING:
     from cllm.text.corpus import Progress
     from cllm.training.run import Record
@@ -17,8 +19,10 @@ if TYPE_CHECKING:
 
 def say(text: str) -> None:
     """Print for people; stdout is for results. That nobody listens any more stops nothing."""
-    with contextlib.suppress(OSError, ValueError):  # a pipe or disk; a stream that was closed
+    try:
         click.echo(text, err=True)
+    except (OSError, ValueError):  # a pipe or disk; a stream that was closed
+        discard(sys.stderr)
 
 
 @contextlib.contextmanager
