@@ -65,11 +65,14 @@ def loss_chart(losses: Mapping[str, Numbers], entropy: float) -> Spec:
         thin.mark_line(strokeWidth=0.75, opacity=0.3).encode(
             y=alt.Y("thin:Q", title=title, scale=scale)
         ),
-        broad.mark_line(strokeWidth=6, opacity=0.5).encode(y="smooth_broad:Q"),
+        broad.mark_line(strokeWidth=8, opacity=0.6).encode(y="smooth_broad:Q"),
         thin.mark_line(strokeWidth=1.75).encode(y="smooth_thin:Q"),
         line.mark_rule(style="bound"),
-        line.mark_text(style="bound-text", align="right", dx=-2, dy=-9).encode(
-            text="text:N", x=alt.value("width")
+        *(
+            line.mark_text(style=style, align="right", dx=-2, dy=-9).encode(
+                text="text:N", x=alt.value("width")
+            )
+            for style in ("halo", "bound-text")
         ),
     )
     return _spec(
@@ -96,8 +99,10 @@ def difference_chart(difference: Numbers, tolerance: Sequence[float]) -> Spec:
         }
         for step, (apart, bound) in enumerate(zip(difference, tolerance, strict=True), 1)
     ]
-    low, high = (math.log10(limit) for limit in (SMALLEST_DIFFERENCE, max(tolerance)))
-    powers = [10.0**power for power in range(math.floor(low), math.ceil(high) + 1)]
+    most = max([*tolerance, *(row["difference"] or 0.0 for row in rows)])
+    low, high = math.floor(math.log10(SMALLEST_DIFFERENCE)), math.ceil(math.log10(most))
+    every = 1 + (high - low) // 6
+    powers = [10.0**power for power in range(low, high + every, every)]
     y = alt.Y(
         "difference:Q",
         title="|difference|",
@@ -105,11 +110,11 @@ def difference_chart(difference: Numbers, tolerance: Sequence[float]) -> Spec:
         axis=alt.Axis(format=".0e", values=powers),
     )
     chart = _lines(rows)
-    first = chart.transform_filter("datum.step == 1")
+    last = chart.transform_filter(f"datum.step == {len(rows)}")
     layers = alt.layer(
         chart.mark_point(filled=True, size=9, opacity=0.8).encode(y=y),
         chart.mark_line(style="bound").encode(y="tolerance:Q"),
-        first.mark_text(style="bound-text", align="right", dx=-2, dy=-9).encode(
+        last.mark_text(style="bound-text", align="right", dx=-2, dy=-11).encode(
             y="tolerance:Q", x=alt.value("width"), text=alt.value("tolerance")
         ),
     )
@@ -153,10 +158,10 @@ def gradient_chart(tensors: Rows) -> Spec:
         scale = alt.Scale(domain=[0, 1.08])
         axis = alt.Axis(format="%", tickCount=6)
     else:
-        scale = alt.Scale(type="symlog", constant=0.01, domain=[0, 20 * largest])
-        powers = [10.0**power for power in range(1, math.ceil(math.log10(largest)) + 1, 2)]
-        times = "datum.value <= 1 ? format(datum.value, '%') : format(datum.value, ',') + '×'"
-        axis = alt.Axis(values=[0, 1, *powers], labelExpr=times)
+        # Room for the figure beside the longest bar.
+        scale = alt.Scale(type="symlog", constant=0.01, domain=[0, 200 * largest])
+        powers = [10.0**power for power in range(2, math.ceil(math.log10(largest)) + 1, 2)]
+        axis = alt.Axis(values=[0, 1, *powers], labelExpr="format(datum.value, ',') + '×'")
     x = alt.X("share:Q", title="share of the tolerance", scale=scale, axis=axis)
     bars = _chart(rows).encode(x=x, y=alt.Y("tensor:N", title=None, sort=None))
     limit = _chart([{"limit": 1}]).encode(x="limit:Q")

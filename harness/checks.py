@@ -11,6 +11,7 @@ from __future__ import annotations
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 
@@ -66,8 +67,19 @@ def attempt(function: Callable[[], Verdict]) -> Verdict:
     except Inconclusive as error:
         return Verdict(Status.INCONCLUSIVE, str(error))
     except Exception as error:
-        evidence = f"{type(error).__name__}: {error}"
+        evidence = f"{type(error).__name__}: {error}{_where(error)}"
         return Verdict(Status.FAIL, evidence, {"traceback": traceback.format_exc()})
+
+
+def _where(error: Exception) -> str:
+    """The innermost line of the traceback outside the harness; empty where there is none."""
+    here = Path(__file__).parent
+    frames = traceback.extract_tb(error.__traceback__)
+    outside = [frame for frame in frames if Path(frame.filename).parent != here]
+    if not outside:
+        return ""
+    frame = outside[-1]
+    return f" ({Path(frame.filename).name}:{frame.lineno} in {frame.name})"
 
 
 def require_reference(reference: type[Model]) -> None:

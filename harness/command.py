@@ -80,6 +80,10 @@ def verify(
         )
         page = write_report(verification, output)
     click.echo(table(verification.verdicts))
+    if click.get_current_context().find_root().params.get("traceback"):
+        for verdict in verification.verdicts:
+            if "traceback" in verdict.details:
+                click.echo(f"\n{verdict.check}\n{verdict.details['traceback']}", err=True)
     benchmark = verification.benchmark
     if benchmark:
         click.echo(

@@ -20,6 +20,9 @@ Report = dict[str, Any]
 MARKS = {"pass": "✓", "fail": "✗", "not applicable": "–", "inconclusive": "?"}
 """Beside the word and the color: each says it alone."""
 
+CAUSES = ("loss.value", "loss.causal", "gradients", "training", "generation", "determinism")
+"""Checks and families from cause to effect: what fails first makes those after it fail."""
+
 SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
@@ -39,6 +42,7 @@ def render(report: Report) -> str:
         report=report,
         names=names(report),
         headline=headline(report),
+        origin=origin(report),
         tiles=tiles(report),
         marks=MARKS,
         command=command(report),
@@ -72,6 +76,17 @@ def headline(report: Report) -> str:
     return f"All {total} checks hold"
 
 
+def origin(report: Report) -> Report | None:
+    """The failed check whose evidence is nearest to the fault; None where nothing failed."""
+    failed = [verdict for verdict in report["verdicts"] if verdict["status"] == "fail"]
+
+    def rank(verdict: Report) -> int:
+        causes = (i for i, cause in enumerate(CAUSES) if verdict["check"].startswith(cause))
+        return next(causes, len(CAUSES))
+
+    return min(failed, key=rank, default=None)
+
+
 def tiles(report: Report) -> list[tuple[str, str, str]]:
     """Title, figure and explanation of what matters most."""
     curves, benchmark, tensors = report["curves"], report["benchmark"], report["tensors"]
@@ -84,7 +99,7 @@ def tiles(report: Report) -> list[tuple[str, str, str]]:
             (
                 "Loss at the end",
                 loss,
-                f"nats a token; without the context at least {curves['entropy']:.2f}",
+                f"nats a token; unigram entropy {curves['entropy']:.2f}",
             )
         )
         apart = charts.differences(curves)

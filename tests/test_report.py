@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import vl_convert
 
-from cllm.harness import page
+from cllm.harness import charts, page
 from cllm.harness.benchmark import Benchmark
 from cllm.harness.charts import LARGEST_SHARE, SMALLEST_DIFFERENCE
 from cllm.harness.lockstep import Lockstep
@@ -253,3 +253,25 @@ def test_report_is_written_whole_or_not_at_all(
     with pytest.raises(RuntimeError, match="no page"):
         write_report(verification(status=Status.FAIL), written.parent)
     assert {path.name: path.read_bytes() for path in written.parent.iterdir()} == before
+
+
+def test_a_failure_leads_to_its_cause() -> None:
+    verdicts = [
+        {"check": name, "status": status}
+        for name, status in (
+            ("lockstep.agrees", "fail"),
+            ("loss.value", "pass"),
+            ("training.update", "fail"),
+            ("gradients.reference", "fail"),
+        )
+    ]
+    found = page.origin({"verdicts": verdicts})
+    assert found is not None
+    assert found["check"] == "gradients.reference"
+    assert page.origin({"verdicts": verdicts[1:2]}) is None
+
+
+def test_a_difference_beyond_the_tolerance_stays_in_the_chart() -> None:
+    spec = charts.difference_chart([1e-7, 0.5, None], [1e-6, 1e-6, 1e-6])
+    top = max(spec["layer"][0]["encoding"]["y"]["scale"]["domain"])
+    assert top >= 0.5

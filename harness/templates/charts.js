@@ -27,6 +27,7 @@ function theme() {
     style: {
       bound: { color: color("ink"), strokeWidth: 1.25, strokeDash: [5, 3], opacity: 0.75 },
       "bound-text": text,
+      halo: { ...text, stroke: color("paper"), strokeWidth: 4, strokeJoin: "round" },
       within: { color: color("candidate") },
       beyond: { color: color("fail") },
       block: { color: color("ink"), opacity: 0.4, thickness: 1 },
