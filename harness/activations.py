@@ -6,13 +6,27 @@ names that both plans offer.
 
 from __future__ import annotations
 
+import re
 from functools import partial
 
 from cllm.harness.cases import Case
-from cllm.harness.runs import Arrays, build, calibrate, copy
+from cllm.harness.runner import Arrays, build, calibrate, copy
 from cllm.harness.tolerance import FORWARD, Comparison, compare_tensors
 from cllm.model import ACTIVATIONS, Model
 from cllm.plan import Operation
+
+OPERATIONS = {
+    "x0": "embedding",
+    "ln1": "first layer norm",
+    "qkv": "queries, keys and values",
+    "attn": "attention",
+    "x_mid": "residual of the attention",
+    "ln2": "second layer norm",
+    "ff": "feed-forward",
+    "x_out": "residual of the feed-forward",
+    "logits": "unembedding",
+}
+"""What computes each activation."""
 
 
 def first_disagreement(
@@ -27,11 +41,20 @@ def first_disagreement(
 
 
 def explain(candidate: type[Model], reference: type[Model], case: Case) -> str:
-    """One clause of evidence."""
+    """One clause of evidence; empty where the forward pass agrees."""
     found = first_disagreement(candidate, reference, case)
-    if found is None:
-        return "the activations agree"
-    return f"first leaves the reference at {found}"
+    return (
+        f"the forward pass first leaves the reference at {place(found.tensor)}: {found}"
+        if found
+        else ""
+    )
+
+
+def place(activation: str) -> str:
+    """Layer and operation of what is called "layer1.ff"."""
+    prefix, _, name = activation.rpartition(".")
+    layer = re.sub(r"layer(\d+)", r"layer \1, ", prefix)
+    return layer + OPERATIONS.get(name, name)
 
 
 def _activations(model: type[Model], case: Case, dtype: str) -> Arrays:

@@ -39,6 +39,17 @@ class Setting:
     seq_len: int
     """T."""
 
+    def __str__(self) -> str:
+        return f"{describe(self.config)} B {self.batch_size} T {self.seq_len}"
+
+
+def describe(config: Config) -> str:
+    """The sizes of a network by their letters."""
+    return (
+        f"V {config.vocab_size} D {config.embed_dim} L {config.num_layers} "
+        f"H {config.num_heads} F {config.ff_dim}"
+    )
+
 
 SETTINGS = (
     Setting(Config(7, 4, 1, 1, 3), 1, 1),
@@ -95,11 +106,11 @@ class Case:
         return [replace(self, parameters=parameters) for parameters in _float32(moved)]
 
     def __str__(self) -> str:
-        c, s = self.setting.config, self.setting
+        s = self.setting
         rows, time = self.tokens.shape
         return (
-            f"V {c.vocab_size} D {c.embed_dim} L {c.num_layers} H {c.num_heads} F {c.ff_dim} "
-            f"B {rows} of {s.batch_size} T {time} of {s.seq_len}, seed {self.seed} draw {self.draw}"
+            f"{describe(s.config)} B {rows} of {s.batch_size} T {time} of {s.seq_len}, "
+            f"seed {self.seed} draw {self.draw}"
         )
 
 

@@ -29,6 +29,12 @@ SMALLEST_DIFFERENCE = 1e-9
 LARGEST_SHARE = 1e6
 """Larger shares of a tolerance are drawn here."""
 
+SMALLEST_SHARE = 0.01
+"""Smaller shares are drawn here where the axis is logarithmic."""
+
+ROOM = 0.28
+"""Part of the gradients' axis that is left to the label of the longest bar."""
+
 
 @functools.cache
 def javascript() -> str:
@@ -42,42 +48,41 @@ def javascript() -> str:
 def loss_chart(losses: Mapping[str, Numbers], entropy: float) -> Spec:
     """Loss by step of two models, smoothed over the single batches; the entropy as a line.
 
-    The second is drawn broad and pale, so that the first is seen to lie on it.
+    The second is dashed and on top of the first, so that both are seen where they agree.
     """
-    names = list(losses)
+    first, second = losses
+    bound = f"unigram entropy {entropy:.2f}"
     rows = [
-        {"step": step, "thin": thin, "broad": broad}
-        for step, (thin, broad) in enumerate(zip(*losses.values(), strict=True), 1)
+        {"step": step, "first": one, "second": other}
+        for step, (one, other) in enumerate(zip(*losses.values(), strict=True), 1)
     ]
-    title = "loss (nats a token)"
     chart = _lines(rows).transform_window(
-        smooth_thin="mean(thin)",
-        smooth_broad="mean(broad)",
+        smooth_first="mean(first)",
+        smooth_second="mean(second)",
         frame=[-SMOOTHING // 2, SMOOTHING // 2],
     )
-    scale = alt.Scale(zero=False)
-    color = alt.Color("model:N", scale=alt.Scale(domain=names), title=None)
-    thin, broad = (
-        chart.transform_calculate(model=json.dumps(name)).encode(color=color) for name in names
-    )
-    line = _chart([{"entropy": entropy, "text": "unigram entropy"}]).encode(y="entropy:Q")
+    names = [first, second, bound]
+    color = alt.Color("line:N", scale=alt.Scale(domain=names), title=None)
+    dashes = alt.Scale(domain=names, range=[[1, 0], [6, 6], [2, 3]])
+
+    def line(data: alt.Chart, name: str) -> alt.Chart:
+        dash = alt.StrokeDash("line:N", scale=dashes, title=None)
+        return data.transform_calculate(line=json.dumps(name)).encode(color=color, strokeDash=dash)
+
+    y = alt.Y("first:Q", title="loss (nats a token)", scale=alt.Scale(zero=False))
     layers = alt.layer(
-        thin.mark_line(strokeWidth=0.75, opacity=0.3).encode(
-            y=alt.Y("thin:Q", title=title, scale=scale)
-        ),
-        broad.mark_line(strokeWidth=8, opacity=0.6).encode(y="smooth_broad:Q"),
-        thin.mark_line(strokeWidth=1.75).encode(y="smooth_thin:Q"),
-        line.mark_rule(style="bound"),
-        *(
-            line.mark_text(style=style, align="right", dx=-2, dy=-9).encode(
-                text="text:N", x=alt.value("width")
-            )
-            for style in ("halo", "bound-text")
-        ),
+        chart.transform_calculate(line=json.dumps(first))
+        .mark_line(strokeWidth=0.75, opacity=0.3)
+        .encode(y=y, color=color),
+        line(_chart([{"entropy": entropy}]), bound)
+        .mark_rule(strokeWidth=1.5)
+        .encode(y="entropy:Q"),
+        line(chart, first).mark_line(strokeWidth=2.5).encode(y="smooth_first:Q"),
+        line(chart, second).mark_line(strokeWidth=2.5).encode(y="smooth_second:Q"),
     )
     return _spec(
         layers,
-        f"Loss of {' and '.join(names)} over {len(rows)} training steps on the same batches, "
+        f"Loss of {first} and {second} over {len(rows)} training steps on the same batches, "
         f"with the unigram entropy of the text, {entropy:.2f} nats, as a line.",
         height=230,
     )
@@ -99,10 +104,8 @@ def difference_chart(difference: Numbers, tolerance: Sequence[float]) -> Spec:
         }
         for step, (apart, bound) in enumerate(zip(difference, tolerance, strict=True), 1)
     ]
-    most = max([*tolerance, *(row["difference"] or 0.0 for row in rows)])
-    low, high = math.floor(math.log10(SMALLEST_DIFFERENCE)), math.ceil(math.log10(most))
-    every = 1 + (high - low) // 6
-    powers = [10.0**power for power in range(low, high + every, every)]
+    drawn = [row["difference"] for row in rows if row["difference"] is not None]
+    powers = _powers(min([*drawn, *tolerance]), max([*drawn, *tolerance]), most=7)
     y = alt.Y(
         "difference:Q",
         title="|difference|",
@@ -110,13 +113,9 @@ def difference_chart(difference: Numbers, tolerance: Sequence[float]) -> Spec:
         axis=alt.Axis(format=".0e", values=powers),
     )
     chart = _lines(rows)
-    last = chart.transform_filter(f"datum.step == {len(rows)}")
     layers = alt.layer(
         chart.mark_point(filled=True, size=9, opacity=0.8).encode(y=y),
         chart.mark_line(style="bound").encode(y="tolerance:Q"),
-        last.mark_text(style="bound-text", align="right", dx=-2, dy=-11).encode(
-            y="tolerance:Q", x=alt.value("width"), text=alt.value("tolerance")
-        ),
     )
     return _spec(
         layers,
@@ -124,6 +123,14 @@ def difference_chart(difference: Numbers, tolerance: Sequence[float]) -> Spec:
         f"for it, which is never below {min(tolerance):.1e}.",
         height=130,
     )
+
+
+def _powers(low: float, high: float, most: int) -> list[float]:
+    """At most so many powers of ten around low and high, in equal steps that meet 1."""
+    first, last = math.floor(math.log10(low)), math.ceil(math.log10(high))
+    stride = max(1, math.ceil((last - first) / (most - 2)))
+    exponents = range(stride * math.floor(first / stride), stride + last, stride)
+    return [10.0**exponent for exponent in exponents]
 
 
 def _lines(rows: Rows) -> alt.Chart:
@@ -140,42 +147,54 @@ def share(row: Mapping[str, Any]) -> float:
 
 
 def share_text(found: float | None) -> str:
-    """A share in words: percent, or how many times the tolerance."""
+    """A share in words: how many times the tolerance."""
     if found is None:
         return "not finite"
-    return f"{found:.0%}" if found < 10 else f"{found:,.0f}×"
+    if found >= LARGEST_SHARE:
+        return f"over {LARGEST_SHARE:,.0f}×"
+    return f"{found:.2f}×" if found < 10 else f"{found:,.0f}×"
 
 
 def gradient_chart(tensors: Rows) -> Spec:
-    """Worst error of each tensor's gradient as a share of its tolerance, with a line at 1."""
+    """Worst error of each tensor's gradient as a multiple of its tolerance, with a line at 1."""
     rows = [
-        {"tensor": row["tensor"], "share": share(row), "text": share_text(row["share"])}
+        {
+            "tensor": row["tensor"],
+            "share": share(row),
+            "drawn": max(share(row), SMALLEST_SHARE),
+            "text": share_text(row["share"]),
+        }
         for row in tensors
     ]
     # Linear as long as everything is near the tolerance; a wrong gradient is off by powers of ten.
     largest = max(row["share"] for row in rows)
     if largest <= 1:
-        scale = alt.Scale(domain=[0, 1.08])
-        axis = alt.Axis(format="%", tickCount=6)
+        origin, ticks = 0.0, [0.0, 0.2, 0.4, 0.6, 0.8, 1.0]
+        scale = alt.Scale(domain=[origin, 1 / (1 - ROOM)], nice=False)
     else:
-        # Room for the figure beside the longest bar.
-        scale = alt.Scale(type="symlog", constant=0.01, domain=[0, 200 * largest])
-        powers = [10.0**power for power in range(2, math.ceil(math.log10(largest)) + 1, 2)]
-        axis = alt.Axis(values=[0, 1, *powers], labelExpr="format(datum.value, ',') + '×'")
-    x = alt.X("share:Q", title="share of the tolerance", scale=scale, axis=axis)
+        ticks = _powers(SMALLEST_SHARE, largest, most=7)
+        origin = ticks[0]
+        top = origin * (ticks[-1] / origin) ** (1 / (1 - ROOM))
+        scale = alt.Scale(type="log", domain=[origin, top], nice=False)
+    axis = alt.Axis(values=ticks, labelExpr="format(datum.value, ',') + '×'", labelOverlap=False)
+    x = alt.X("drawn:Q", title="multiples of the tolerance", scale=scale, axis=axis, stack=None)
     bars = _chart(rows).encode(x=x, y=alt.Y("tensor:N", title=None, sort=None))
+    from_origin = bars.encode(x2=alt.datum(origin))
+    # Beside a bar that ends before it, a figure would stand on the line at 1.
+    labels = bars.transform_filter("datum.share > 1") if largest > 1 else bars
     limit = _chart([{"limit": 1}]).encode(x="limit:Q")
     layers = alt.layer(
-        bars.mark_bar(cornerRadiusEnd=2, style="within"),
-        bars.transform_filter("datum.share > 1").mark_bar(cornerRadiusEnd=2, style="beyond"),
-        bars.mark_text(align="left", dx=4).encode(text="text:N"),
+        from_origin.mark_bar(cornerRadiusEnd=2, style="within"),
+        from_origin.transform_filter("datum.share > 1").mark_bar(cornerRadiusEnd=2, style="beyond"),
         limit.mark_rule(style="bound"),
+        labels.mark_text(style="halo", align="left", dx=4).encode(text="text:N"),
+        labels.mark_text(align="left", dx=4).encode(text="text:N"),
     )
     beyond = sum(row["share"] > 1 for row in rows)
     worst = share_text(max(tensors, key=share)["share"])
     return _spec(
         layers,
-        f"Worst gradient error of {len(rows)} tensors as a share of its tolerance: "
+        f"Worst gradient error of {len(rows)} tensors as a multiple of its tolerance: "
         f"{beyond} beyond it, the largest {worst}.",
         height=17 * len(rows),
     )

@@ -8,7 +8,7 @@ to it, because a rounding error in one step is carried into all that follow.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 
 from cllm.config import Config
 from cllm.harness.benchmark import Progress
+from cllm.harness.selection import AGREES, LEARNS
 from cllm.harness.tolerance import compare, loss_tolerance
-from cllm.harness.verdict import Status, Verdict
+from cllm.harness.verdict import Inconclusive, Status, Verdict
 from cllm.layout import initialize
 from cllm.model import Model, Update
 from cllm.training.schedule import learning_rate
@@ -28,6 +29,9 @@ NEARNESS = 2.0**-20
 
 PEAK_LEARNING_RATE = 2e-3
 CLIP = 1.0
+
+LEARNING_STEPS = 200
+"""Fewer are too few for the reference to get below the unigram entropy."""
 
 Losses = NDArray[np.float64]
 
@@ -41,7 +45,7 @@ class Lockstep:
     """In float64."""
     tolerance: Losses
     entropy: float
-    """Unigram entropy of the text in nats: the least loss without looking at the context."""
+    """Unigram entropy of the text in nats: the least loss of a model that ignores the context."""
 
     def to_dict(self) -> dict[str, Any]:
         """By step `candidate`, `reference` and `tolerance`; and `entropy`."""
@@ -54,28 +58,52 @@ class Lockstep:
 
     def verdicts(self) -> Iterator[Verdict]:
         """Whether they agree, and whether they learned."""
-        worst = compare("loss", self.candidate, self.reference, self.tolerance)
-        steps = len(self.reference)
-        agrees = Status.PASS if worst.passed else Status.FAIL
-        step = worst.index[0] + 1
+        yield self._agrees()
+        yield self._learns()
+
+    def _agrees(self) -> Verdict:
+        try:
+            worst = compare("loss", self.candidate, self.reference, self.tolerance)
+        except Inconclusive as error:
+            return Verdict(Status.INCONCLUSIVE, str(error), check=AGREES)
+        apart = np.where(
+            np.isfinite(self.candidate), np.abs(self.candidate - self.reference), np.inf
+        )
+        largest = int(apart.argmax())
+        evidence = f"largest difference in loss {apart[largest]:.2g}, at step {largest + 1}"
+        details: dict[str, Any] = {"share": worst.share}
         if worst.passed:
-            evidence = (
-                f"loss of {steps} steps; worst at step {step}: difference {worst.error:.2g}, "
-                f"{worst.share:.0%} of the tolerance"
+            evidence += (
+                f" of {len(apart)}; the closest to its tolerance, {worst.share:.2g}× of it, "
+                f"at step {worst.index[0] + 1}"
             )
-        else:
-            evidence = str(replace(worst, tensor=f"loss at step {step}", index=()))
-        yield Verdict(agrees, evidence, {"share": worst.share}, "lockstep.agrees")
-        last = max(1, steps // 10)
+            return Verdict(Status.PASS, evidence, details, AGREES)
+        first = int((apart > self.tolerance).argmax())
+        where = f"beyond the tolerance from step {first + 1} on"
+        evidence = (
+            f"{where}: got {self.candidate[first]:.9g}, expected {self.reference[first]:.9g}, "
+            f"error {apart[first]:.2g}, tolerance {self.tolerance[first]:.2g}; {evidence}"
+        )
+        return Verdict(Status.FAIL, evidence, details | {"start": {"where": where}}, AGREES)
+
+    def _learns(self) -> Verdict:
+        steps = len(self.reference)
+        if steps < LEARNING_STEPS:
+            evidence = f"needs {LEARNING_STEPS} steps of training; there were {steps}"
+            return Verdict(Status.NOT_APPLICABLE, evidence, check=LEARNS)
+        last = steps // 10
         candidate, reference = (
             float(losses[-last:].mean()) for losses in (self.candidate, self.reference)
         )
-        evidence = f"loss {candidate:.3f} after {steps} steps, unigram entropy {self.entropy:.3f}"
-        learns = Status.PASS if candidate < self.entropy else Status.FAIL
-        if learns is Status.FAIL and reference >= self.entropy:
-            learns = Status.INCONCLUSIVE
-            evidence += "; more steps are needed, the reference has not learned either"
-        yield Verdict(learns, evidence, {"loss": candidate}, "lockstep.learns")
+        evidence = (
+            f"mean loss of the last {last} of {steps} steps {candidate:.3f}, "
+            f"unigram entropy {self.entropy:.3f}"
+        )
+        status = Status.PASS if candidate < self.entropy else Status.FAIL
+        if status is Status.FAIL and reference >= self.entropy:
+            status = Status.INCONCLUSIVE
+            evidence += "; the reference has not learned either, more steps are needed"
+        return Verdict(status, evidence, {"loss": candidate}, LEARNS)
 
 
 def train(

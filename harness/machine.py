@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import platform
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -27,12 +28,13 @@ THREAD_VARIABLES = (
 
 
 def fingerprint() -> dict[str, Any]:
-    """CPU, cores, memory, system and versions; strings and numbers alone."""
+    """CPU, cores, memory, load, system and versions; strings and numbers alone."""
     return {
         "cpu": _cpu_model(),
         "architecture": platform.machine(),
         "cores": os.cpu_count() or 1,
         "usable_cores": len(os.sched_getaffinity(0)),
+        "load_average": round(os.getloadavg()[0], 2),  # of the last minute
         "memory_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
         "system": platform.platform(),
         "python": f"{platform.python_implementation()} {platform.python_version()}",
@@ -43,6 +45,11 @@ def fingerprint() -> dict[str, Any]:
             name: os.environ[name] for name in THREAD_VARIABLES if name in os.environ
         },
     }
+
+
+def is_busy(machine: Mapping[str, Any]) -> bool:
+    """Whether so much else ran that a measured speed says little."""
+    return bool(machine["load_average"] >= machine["usable_cores"] / 2)
 
 
 def _cpu_model() -> str:

@@ -5,6 +5,7 @@ Promises: one file without network; dark and light; it says nothing that `report
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections import Counter
 from statistics import median
@@ -13,15 +14,13 @@ from typing import Any
 import jinja2
 
 from cllm.harness import charts
+from cllm.harness.machine import is_busy
 from cllm.plan import format_bytes
 
 Report = dict[str, Any]
 
 MARKS = {"pass": "✓", "fail": "✗", "not applicable": "–", "inconclusive": "?"}
 """Beside the word and the color: each says it alone."""
-
-CAUSES = ("loss.value", "loss.causal", "gradients", "training", "generation", "determinism")
-"""Checks and families from cause to effect: what fails first makes those after it fail."""
 
 SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
@@ -42,11 +41,12 @@ def render(report: Report) -> str:
         report=report,
         names=names(report),
         headline=headline(report),
-        origin=origin(report),
         tiles=tiles(report),
         marks=MARKS,
         command=command(report),
         specs=specifications(report),
+        layers=layers(report),
+        busy=is_busy(report["machine"]),
         vega=charts.javascript(),
     )
 
@@ -76,17 +76,6 @@ def headline(report: Report) -> str:
     return f"All {total} checks hold"
 
 
-def origin(report: Report) -> Report | None:
-    """The failed check whose evidence is nearest to the fault; None where nothing failed."""
-    failed = [verdict for verdict in report["verdicts"] if verdict["status"] == "fail"]
-
-    def rank(verdict: Report) -> int:
-        causes = (i for i, cause in enumerate(CAUSES) if verdict["check"].startswith(cause))
-        return next(causes, len(CAUSES))
-
-    return min(failed, key=rank, default=None)
-
-
 def tiles(report: Report) -> list[tuple[str, str, str]]:
     """Title, figure and explanation of what matters most."""
     curves, benchmark, tensors = report["curves"], report["benchmark"], report["tensors"]
@@ -95,40 +84,48 @@ def tiles(report: Report) -> list[tuple[str, str, str]]:
         last = max(1, len(curves["candidate"]) // 10)
         ends = [loss for loss in curves["candidate"][-last:] if loss is not None]
         loss = f"{sum(ends) / len(ends):.2f}" if ends else "not finite"
-        found.append(
-            (
-                "Loss at the end",
-                loss,
-                f"nats a token; unigram entropy {curves['entropy']:.2f}",
-            )
-        )
+        nats = f"nats a token; unigram entropy {curves['entropy']:.2f}"
+        found.append(("Loss at the end", loss, nats))
         apart = charts.differences(curves)
         finite = [difference for difference in apart if difference is not None]
-        found.append(
-            (
-                "Largest difference in loss",
-                power_of_ten(max(finite)) if len(finite) == len(apart) else "not finite",
-                f"over {len(apart)} steps on the same batches",
-            )
-        )
+        largest = power_of_ten(max(finite)) if len(finite) == len(apart) else "not finite"
+        steps = f"over {len(apart)} steps on the same batches"
+        found.append(("Largest difference in loss", largest, steps))
     if tensors:
-        worst = max(tensors, key=charts.share)
-        found.append(
-            (
-                "Worst gradient error",
-                charts.share_text(worst["share"]),
-                ("in " if worst["share"] is None else "of its tolerance, in ") + worst["tensor"],
-            )
-        )
+        found.append(gradient_tile(report))
     if benchmark:
-        found.append(
-            (
-                "Steps per second",
-                f"{benchmark['ratio']:.2f}×",
-                f"the reference’s; 95% interval {benchmark['low']:.2f} to {benchmark['high']:.2f}",
-            )
-        )
+        interval = f"95% interval {benchmark['low']:.2f} to {benchmark['high']:.2f}"
+        if is_busy(report["machine"]):
+            interval += "; the machine was busy"
+        speed = f"{benchmark['ratio']:.2f}×"
+        found.append(("Steps per second", speed, f"the reference’s; {interval}"))
     return found
+
+
+def gradient_tile(report: Report) -> tuple[str, str, str]:
+    """The tensor where a mistake shows first in backward, or the one nearest to its tolerance."""
+    verdicts = {verdict["check"]: verdict for verdict in report["verdicts"]}
+    tensors = {row["tensor"]: row for row in report["tensors"]}
+    beyond = sum(charts.share(row) > 1 for row in tensors.values())
+    if start := verdicts["gradients.reference"]["details"].get("start"):
+        first = tensors[start["tensor"]]
+        text = (
+            f"{charts.share_text(first['share'])} its tolerance; "
+            f"{beyond} of {len(tensors)} tensors are beyond theirs"
+        )
+        if verdicts.get("loss.value", {"status": ""})["status"] == "fail":
+            text += ", after a forward pass that is wrong already"
+        return "Gradients go wrong first in", first["tensor"], text
+    worst = max(tensors.values(), key=charts.share)
+    said = charts.share_text(worst["share"])
+    text = "in " if worst["share"] is None else "its tolerance, in "
+    return "Worst gradient error", said, text + worst["tensor"]
+
+
+def layers(report: Report) -> int:
+    """Of the deepest network whose gradients were compared."""
+    numbers = re.findall(r"layer(\d+)", " ".join(row["tensor"] for row in report["tensors"]))
+    return 1 + max(map(int, numbers), default=0)
 
 
 def power_of_ten(number: float) -> str:
@@ -141,6 +138,8 @@ def command(report: Report) -> str:
     """What repeats the verification."""
     settings = report["settings"]
     words = ["cllm", "verify", *settings["paths"], "--model", settings["candidate"]]
+    for name in settings["checks"]:
+        words += ["--check", name]
     for option in ("reference", "steps", "seed", "threads"):
         words += [f"--{option}", str(settings[option])]
     return shlex.join(words)

@@ -5,13 +5,14 @@
 - `version`: 1, raised whenever a key changes its meaning; `created`: UTC, ISO 8601;
 - `status`: `pass`, `fail` or `inconclusive`;
 - `settings`: what was run, enough to repeat it; `machine`: where (`cllm.harness.machine`);
-- `verdicts`: one a check: `check`, `status`, `evidence` and `details`;
+- `start`: where to look first when something failed, else null;
+- `verdicts`: one a check: `check`, `summary`, `status`, `evidence` and `details`;
 - `tensors`: the worst gradient error of each tensor: `share` of its `tolerance`, `error`, `index`,
   `got`, `expected` and the `case`;
 - `curves`: by step `candidate`, `reference` and `tolerance` of the loss in nats, and the text's
-  unigram `entropy`; null where training did not come to its end;
+  unigram `entropy`; null where there was no training to its end;
 - `benchmark`: by block steps per second of `candidate` and `reference`, the median `ratio` and the
-  ends `low` and `high` of its interval of 95%; null where it did not come to its end.
+  ends `low` and `high` of its interval of 95%; null where there is none.
 
 A number that is not finite is null. Promises: both files are whole or as they were; the page needs
 no network.
@@ -29,7 +30,8 @@ from typing import Any
 
 from cllm.files import atomic_file
 from cllm.harness.page import render
-from cllm.harness.verdict import EXIT_FAILED, EXIT_HELD, exit_status
+from cllm.harness.selection import SUMMARIES
+from cllm.harness.verdict import EXIT_FAILED, EXIT_HELD, exit_status, first_failure
 from cllm.harness.verify import Verification
 
 VERSION = 1
@@ -56,6 +58,7 @@ def document(verification: Verification) -> dict[str, Any]:
     verdicts = [
         {
             "check": verdict.check,
+            "summary": SUMMARIES.get(verdict.check, ""),
             "status": str(verdict.status),
             "evidence": verdict.evidence,
             "details": dict(verdict.details),
@@ -69,6 +72,7 @@ def document(verification: Verification) -> dict[str, Any]:
         "status": _STATUS.get(exit_status(verification.verdicts), "inconclusive"),
         "settings": verification.settings,
         "machine": verification.machine,
+        "start": first_failure(verification.verdicts),
         "verdicts": verdicts,
         "tensors": [
             row

@@ -4,7 +4,7 @@ Promises: an error is held against what float32 itself costs on the same case, a
 float32 reference; nothing grows with the size of a tensor; NaN never passes. Each comparison
 lists the altered results (zeros, 0.9 times, transposed, shifted by a row) that it would have let
 pass: where there are any, passing proves nothing.
-Leaves out: which cases are drawn (`cllm.harness.cases`) and the verdict (`cllm.harness.trials`).
+Leaves out: which cases are drawn (`cllm.harness.cases`) and the verdict (`cllm.harness.judge`).
 """
 
 from __future__ import annotations

@@ -7,10 +7,14 @@ set of verdicts. Nothing inconclusive or missing ever counts as held.
 from __future__ import annotations
 
 import enum
+import traceback
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
+
+HARNESS = Path(__file__).parent
 
 
 class Status(enum.StrEnum):
@@ -21,7 +25,7 @@ class Status(enum.StrEnum):
     NOT_APPLICABLE = "not applicable"
     """The candidate declares that it does not have the part that is checked."""
     INCONCLUSIVE = "inconclusive"
-    """The check could not show its power, so that holding would mean nothing."""
+    """Nothing can be said: the check could not show its power, or could not be run."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +39,33 @@ class Verdict:
     """For the report; lists, dictionaries, strings and numbers alone."""
     check: str = ""
     """Dotted name; filled in by the table of checks."""
+
+
+def first_failure(verdicts: Iterable[Verdict]) -> str | None:
+    """Where to look first: the first failure of verdicts in the order of causes."""
+    for verdict in verdicts:
+        if verdict.status is Status.FAIL:
+            start = verdict.details.get("start")
+            return f"{verdict.check}: {start['where'] if start else verdict.evidence}"
+    return None
+
+
+def from_exception(error: Exception, check: str = "") -> Verdict:
+    """The failure of a candidate that raised, with the line it comes from."""
+    evidence = " ".join(f"{type(error).__name__}: {error}".split())
+    details = {"traceback": "".join(traceback.format_exception(error))}
+    return Verdict(Status.FAIL, f"{evidence}, raised at {_origin(error)}", details, check)
+
+
+def _origin(error: Exception) -> str:
+    """File, line and function of the innermost frame outside the harness, if there is one."""
+    frames = traceback.extract_tb(error.__traceback__)
+    outside = [frame for frame in frames if HARNESS not in Path(frame.filename).parents]
+    frame = (outside or frames)[-1]
+    path = Path(frame.filename)
+    if path.is_relative_to(Path.cwd()):
+        path = path.relative_to(Path.cwd())
+    return f"{path}:{frame.lineno} in {frame.name}"
 
 
 class Inconclusive(Exception):

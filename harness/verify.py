@@ -1,4 +1,4 @@
-"""The whole verification: train side by side, run every check, measure both, write the report.
+"""The whole verification: run every check, train side by side, measure both.
 
 Promises: the same seed, text and models give the same verdicts and curves; a candidate that
 raises on the way fails, and is reported, like one that is wrong.
@@ -8,12 +8,11 @@ Leaves out: a gate on speed. It is reported; nothing fails by it.
 from __future__ import annotations
 
 import sysconfig
-import traceback
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,12 +21,13 @@ from cllm.check import check_size
 from cllm.config import Config
 from cllm.errors import CllmError
 from cllm.harness.benchmark import Benchmark, Progress, measure
-from cllm.harness.checks import require_reference
+from cllm.harness.checks import CHECKS
+from cllm.harness.checks.check import require_reference
 from cllm.harness.lockstep import Lockstep, train
 from cllm.harness.machine import fingerprint
-from cllm.harness.table import CHECKS
+from cllm.harness.selection import AGREES, BENCHMARK, LEARNS, TAKE_TEXT, select
 from cllm.harness.text import unigram_entropy
-from cllm.harness.verdict import Status, Verdict
+from cllm.harness.verdict import Status, Verdict, from_exception
 from cllm.layout import initialize
 from cllm.model import Model
 from cllm.plan import Operation, check_threads
@@ -44,7 +44,6 @@ STEPS = 400
 OUTPUT = Path("reports/verify")
 
 Batch = tuple[NDArray[np.int32], NDArray[np.int32]]
-Value = TypeVar("Value")
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,13 +51,15 @@ class Verification:
     """Everything that a report says."""
 
     settings: dict[str, Any]
-    """What was run: strings, numbers and lists of them."""
+    """What was run: strings, numbers and lists of them; `config`, `parameters` and `text` are None
+    where no text was needed."""
     machine: dict[str, Any]
+    """Its load is that before the work."""
     verdicts: list[Verdict]
     lockstep: Lockstep | None
-    """None where training raised."""
+    """None where training raised or was not asked for."""
     benchmark: Benchmark | None
-    """None where measuring raised."""
+    """None where measuring raised or was not asked for."""
 
 
 def default_paths() -> list[Path]:
@@ -71,65 +72,77 @@ def verify(
     candidate: str = "optimized",
     reference: str = "reference",
     *,
+    checks: Sequence[str] = (),
     steps: int = STEPS,
     seed: int = 0,
     threads: int = 0,
     cache: Path | None = None,
     progress: Progress = lambda task, done, total: None,
+    report: Callable[[Verdict], None] = lambda verdict: None,
 ) -> Verification:
     """Hold a candidate against a reference on the text of `paths`, by default `default_paths`.
 
-    Both are names for `cllm.registry.find_model`. `threads` (0: every core) are the candidate's,
-    in training and measuring. `progress(task, done, total)` is called on the way.
+    Both are names for `cllm.registry.find_model`. `checks` are names or families, by default all.
+    `threads` (0: every core) are the candidate's, in training and measuring. On the way
+    `progress(task, done, total)` is called, and `report(verdict)` once each is known.
 
-    Raises `CllmError` for bad input: an unknown model, a candidate that cannot train in float32, a
-    reference without float32 and float64, a text too short for one batch.
+    Raises `CllmError` for bad input: an unknown model or check, a candidate that cannot train in
+    float32, a reference without float32 and float64, a text too short for one batch.
     """
+    chosen = select(checks)
     models = find_model(candidate), find_model(reference)
     check_size("steps", steps)
-    check_threads(threads)
-    _require(*models)
-    corpus = load_corpus(
-        list(paths) or default_paths(),
-        tokenizer=TOKENIZER,
-        cache=cache,
-        progress=partial(progress, "reading text"),
-    )
-    config = Config(corpus.tokenizer.vocab_size, **SIZES)
-    tokens, targets = draw_batches(corpus.tokens, steps, seed)
-    shared: dict[str, Any] = {"seed": seed, "progress": progress}
-
-    def train_both() -> Lockstep:
-        entropy = unigram_entropy(corpus.tokens)
-        return train(*models, config, tokens, targets, entropy, threads=threads, **shared)
-
-    def measure_both() -> Benchmark:
-        start = initialize(config, np.random.default_rng(seed))
-        built = models[0].create(config, BATCH_SIZE, SEQ_LEN, start, threads=threads)
-        other = models[1].create(config, BATCH_SIZE, SEQ_LEN, start)
-        return measure(built, other, tokens, targets, **shared)
-
-    verdicts: list[Verdict] = []
-    lockstep = _attempt("lockstep.agrees", verdicts, train_both)
-    if lockstep:
-        verdicts += lockstep.verdicts()
-    verdicts += _run_checks(*models, seed, progress)
-    benchmark = _attempt("benchmark", verdicts, measure_both)
-    settings = {
+    settings: dict[str, Any] = {
         "candidate": candidate,
         "reference": reference,
+        "checks": list(checks),
         "paths": [str(path) for path in paths],
         "steps": steps,
         "seed": seed,
         "threads": check_threads(threads),
         "isa": getattr(models[0], "isa", None),
-        "config": config.to_dict(),
-        "parameters": config.num_parameters,
+        "config": None,
+        "parameters": None,
         "batch_size": BATCH_SIZE,
         "seq_len": SEQ_LEN,
-        "text": _describe(corpus),
+        "text": None,
     }
-    return Verification(settings, fingerprint(), verdicts, lockstep, benchmark)
+    _require(*models)
+    machine = fingerprint()
+    stages = None
+    if TAKE_TEXT & {*chosen}:
+        corpus = load_corpus(
+            list(paths) or default_paths(),
+            tokenizer=TOKENIZER,
+            cache=cache,
+            progress=partial(progress, "reading text"),
+        )
+        batches = draw_batches(corpus.tokens, steps, seed)  # refused now, not after the checks
+        stages = _Stages(*models, corpus, batches, seed, threads, progress)
+        settings |= {
+            "config": stages.config.to_dict(),
+            "parameters": stages.config.num_parameters,
+            "text": _describe(corpus),
+        }
+    lockstep = benchmark = None
+    verdicts: list[Verdict] = []
+
+    def add(verdict: Verdict) -> None:
+        if verdict.check in chosen:
+            verdicts.append(verdict)
+            report(verdict)
+
+    named = [name for name in chosen if name in CHECKS]
+    for verdict in _run_checks(*models, named, seed, progress):
+        add(verdict)
+    if stages and {AGREES, LEARNS} & {*chosen}:
+        lockstep, judged = stages.train()
+        for verdict in judged:
+            add(verdict)
+    if stages and BENCHMARK in chosen:
+        benchmark, verdict = stages.measure()
+        add(verdict)
+    return Verification(settings, machine, verdicts, lockstep, benchmark)
 
 
 def draw_batches(tokens: NDArray[Any], steps: int, seed: int) -> Batch:
@@ -158,24 +171,75 @@ def _require(candidate: type[Model], reference: type[Model]) -> None:
 
 
 def _run_checks(
-    candidate: type[Model], reference: type[Model], seed: int, progress: Progress
+    candidate: type[Model],
+    reference: type[Model],
+    names: Sequence[str],
+    seed: int,
+    progress: Progress,
 ) -> Iterator[Verdict]:
-    for done, (name, check) in enumerate(CHECKS.items()):
-        progress(f"checking: {name}", done, len(CHECKS))
-        yield check(candidate, reference, seed)
-    progress("checking", len(CHECKS), len(CHECKS))
+    for done, name in enumerate(names):
+        progress(f"checking: {name}", done, len(names))
+        yield CHECKS[name](candidate, reference, seed)
+    if names:
+        progress("checking", len(names), len(names))
 
 
-def _attempt(name: str, verdicts: list[Verdict], work: Callable[[], Value]) -> Value | None:
-    """What the work gives; None and a failed verdict where it raises."""
-    try:
-        with np.errstate(all="ignore"):
-            return work()
-    except Exception as error:
-        evidence = f"{type(error).__name__}: {error}"
-        details = {"traceback": traceback.format_exc()}
-        verdicts.append(Verdict(Status.FAIL, evidence, details, name))
-        return None
+@dataclass(frozen=True, eq=False)
+class _Stages:
+    """What takes a text. What the candidate raises becomes a verdict."""
+
+    candidate: type[Model]
+    reference: type[Model]
+    corpus: Corpus
+    batches: Batch
+    seed: int
+    threads: int
+    progress: Progress
+
+    @property
+    def config(self) -> Config:
+        return Config(self.corpus.tokenizer.vocab_size, **SIZES)
+
+    def train(self) -> tuple[Lockstep | None, list[Verdict]]:
+        """Both side by side."""
+        try:
+            with np.errstate(all="ignore"):
+                lockstep = train(
+                    self.candidate,
+                    self.reference,
+                    self.config,
+                    *self.batches,
+                    unigram_entropy(self.corpus.tokens),
+                    seed=self.seed,
+                    threads=self.threads,
+                    progress=self.progress,
+                )
+        except Exception as error:
+            unknown = f"could not be judged: the training raised, see {AGREES}"
+            learns = Verdict(Status.INCONCLUSIVE, unknown, check=LEARNS)
+            return None, [from_exception(error, AGREES), learns]
+        return lockstep, list(lockstep.verdicts())
+
+    def measure(self) -> tuple[Benchmark | None, Verdict]:
+        """Steps per second of both."""
+        start = initialize(self.config, np.random.default_rng(self.seed))
+        sizes = self.config, BATCH_SIZE, SEQ_LEN, start
+        try:
+            with np.errstate(all="ignore"):
+                benchmark = measure(
+                    self.candidate.create(*sizes, threads=self.threads),
+                    self.reference.create(*sizes),
+                    *self.batches,
+                    seed=self.seed,
+                    progress=self.progress,
+                )
+        except Exception as error:
+            return None, from_exception(error, BENCHMARK)
+        evidence = (
+            f"{benchmark.ratio:.2f} times the reference's steps per second "
+            f"(95% interval {benchmark.low:.2f} to {benchmark.high:.2f})"
+        )
+        return benchmark, Verdict(Status.PASS, evidence, check=BENCHMARK)
 
 
 def _describe(corpus: Corpus) -> dict[str, Any]:

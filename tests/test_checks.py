@@ -14,10 +14,12 @@ from cllm.config import Config
 from cllm.errors import CllmError
 from cllm.harness import CHECKS, Status, Verdict, exit_status
 from cllm.harness.cases import DRAWS, MEDIUM, SETTINGS, Case, Setting, draw_case, draw_cases
-from cllm.harness.checks import check
-from cllm.harness.generation import slide
-from cllm.harness.runs import build, calibrate
+from cllm.harness.checks.check import check
+from cllm.harness.checks.generation import slide
+from cllm.harness.runner import build, calibrate
+from cllm.harness.selection import select
 from cllm.harness.text import BLOCK, markov_text, unigram_entropy
+from cllm.harness.verdict import first_failure
 from cllm.layout import tensor_views
 from cllm.model import Model
 from cllm.reference import Model as Reference
@@ -31,6 +33,54 @@ def test_table() -> None:
         assert family
         assert what
         assert entry.summary
+
+
+def test_selection() -> None:
+    everything = [*CHECKS, "lockstep.agrees", "lockstep.learns", "benchmark"]
+    assert select(()) == everything
+    assert select(["benchmark", "loss.causal"]) == ["loss.causal", "benchmark"]
+    assert select(["loss", "loss.value"]) == [n for n in everything if n.startswith("loss.")]
+    with pytest.raises(CllmError, match=r"'los'; there are the families loss, .* loss.value, "):
+        select(["loss", "los"])
+
+
+def test_checks_stand_in_the_order_of_causes() -> None:
+    order = select(())
+    for cause, *effects in (
+        ["loss.value", "gradients.reference", "loss.trajectory", "lockstep.agrees"],
+        ["gradients.reference", "training.moments", "gradients.moves", "loss.trajectory"],
+        ["training.update", "training.moments", "loss.learns"],
+    ):
+        assert all(order.index(cause) < order.index(effect) for effect in effects)
+
+
+def test_a_failure_leads_to_its_cause() -> None:
+    start = {"start": {"where": "starts at x"}}
+    verdicts = [
+        Verdict(Status.PASS, "fine", check="loss.value"),
+        Verdict(Status.INCONCLUSIVE, "blind", check="loss.causal"),
+        Verdict(Status.FAIL, "x: got 1", start, "gradients.reference"),
+        Verdict(Status.FAIL, "raised", check="lockstep.agrees"),
+    ]
+    assert first_failure(verdicts) == "gradients.reference: starts at x"
+    assert first_failure(verdicts[3:]) == "lockstep.agrees: raised"
+    assert first_failure(verdicts[:2]) is None
+
+
+@pytest.mark.parametrize(
+    "name", ["loss.value", "determinism.repeat", "training.update", "loss.causal"]
+)
+def test_evidence_is_in_plain_words(name: str) -> None:
+    class Drifts(Reference):
+        drawn = 0.0
+
+        def _loss(self, *arguments: Any) -> Any:
+            Drifts.drawn += 1e-3
+            return super()._loss(*arguments) + Drifts.drawn
+
+    for model in (Reference, Drifts):
+        evidence = CHECKS[name](model, Reference, 0).evidence
+        assert not re.search(r"np\.|float|\w=|\bway\b|\b1 \w+s\b", evidence), evidence
 
 
 @pytest.mark.parametrize("name", ["loss.value", "gradients.reference", "training.update"])
@@ -146,7 +196,10 @@ def test_failure_says_where_the_candidate_leaves_the_reference(name: str) -> Non
     verdict = CHECKS[name](GeluOfTheLastLayerOff, Reference, 0)
     assert verdict.status is Status.FAIL
     _, _, where = verdict.evidence.partition("first leaves the reference at ")
-    assert where.split()[0].endswith(".ff")
+    assert re.match(r"layer \d, feed-forward: layer\d\.ff \[", where)
+    assert re.search(
+        r"leaves the reference at layer \d, feed-forward$", first_failure([verdict]) or ""
+    )
     for word in ("got", "expected", "tolerance"):
         assert word in where
 
@@ -158,9 +211,20 @@ def test_candidate_that_raises_fails_with_a_traceback() -> None:
 
     verdict = CHECKS["loss.value"](Raises, Reference, 0)
     assert verdict.status is Status.FAIL
-    said = r"ZeroDivisionError: no rows for this thread \(test_checks\.py:\d+ in _forward\)"
-    assert re.fullmatch(said, verdict.evidence)
+    line = Raises._forward.__code__.co_firstlineno + 1
+    said, _, where = verdict.evidence.partition(", raised at ")
+    assert said == "ZeroDivisionError: no rows for this thread"
+    assert where.endswith(f"test_checks.py:{line} in _forward")
     assert "_forward" in verdict.details["traceback"]
+
+
+def test_what_raises_in_the_harness_alone_is_located_too() -> None:
+    class ReturnsNothing(Reference):
+        def forward(self, tokens: Any) -> Any:
+            return None
+
+    verdict = CHECKS["determinism.repeat"](ReturnsNothing, Reference, 0)
+    assert re.search(r"raised at \S*determinism.py:\d+ in _run$", verdict.evidence)
 
 
 def test_candidate_without_float32_is_not_applicable() -> None:

@@ -13,6 +13,7 @@ from hypothesis.extra import numpy as hnp
 
 from cllm.config import Config
 from cllm.harness.cases import Setting, draw_case
+from cllm.harness.judge import ROUNDS, CaseResult, judge
 from cllm.harness.tolerance import (
     GRADIENTS,
     UNIT,
@@ -23,7 +24,6 @@ from cllm.harness.tolerance import (
     loss_tolerance,
     tensor_tolerance,
 )
-from cllm.harness.trials import ROUNDS, Trial, judge
 from cllm.harness.verdict import Inconclusive, Status
 
 tensors = hnp.arrays(
@@ -159,8 +159,8 @@ def test_queries_do_not_hide_behind_values() -> None:
 CASE = draw_case(Setting(Config(3, 2, 1, 1, 1), 1, 1), 0)
 
 
-def trial(*comparisons: Comparison) -> list[Trial]:
-    return [Trial(CASE, list(comparisons))]
+def trial(*comparisons: Comparison) -> list[CaseResult]:
+    return [CaseResult(CASE, list(comparisons))]
 
 
 def good(name: str, *blind_to: str) -> Comparison:
@@ -178,7 +178,7 @@ def test_pass_needs_power_for_every_tensor_once() -> None:
 def test_cases_are_drawn_until_there_is_power_and_no_longer() -> None:
     taken = 0
 
-    def rounds() -> Iterator[list[Trial]]:
+    def rounds() -> Iterator[list[CaseResult]]:
         nonlocal taken
         for taken in range(1, 20):
             yield trial(good("a", *["zeros"] * (taken < 5)))
@@ -194,6 +194,29 @@ def test_one_failure_fails_even_without_power() -> None:
     assert verdict.evidence.startswith("b [3]: got 2, expected 0, error 2, tolerance 1")
     assert verdict.evidence.endswith("because of this")
     assert [row["share"] for row in verdict.details["tensors"]] == [0.25, 2.0]
+
+
+def bad(name: str, error: float) -> Comparison:
+    return Comparison(name, error, 1.0, (), error, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("tensors", "start"),
+    [
+        ("embedding layer0.ln1_gain layer1.qkv_weight.key layer1.ff_in_bias", "layer1.ff_in_bias"),
+        ("layer2.ln1_gain layer10.ln1_gain", "layer10.ln1_gain"),
+        ("layer0.qkv_weight.query layer0.qkv_weight.key", "layer0.qkv_weight.key"),
+        ("embedding losses", "losses"),
+        ("second moment of embedding, plain", "second moment of embedding, plain"),
+    ],
+)
+def test_failure_names_first_what_backward_reaches_first(tensors: str, start: str) -> None:
+    names = [tensors] if "," in tensors else tensors.split()
+    failures = [bad(name, 2.0 + i) for i, name in enumerate(names)]
+    verdict = judge([trial(good("layer99.ff_out_bias"), *failures)])
+    assert verdict.evidence.startswith(f"{start}: got")
+    assert f"{len(names)} of {len(names) + 1} results beyond" in verdict.evidence
+    assert verdict.details["start"] == {"tensor": start, "where": f"starts at {start}"}
 
 
 def test_nothing_compared_is_inconclusive() -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, ClassVar
 
+import click
 import numpy as np
 import pytest
 from click.testing import CliRunner
@@ -21,7 +22,8 @@ from cllm.harness.benchmark import measure, median_ratio
 from cllm.harness.command import table
 from cllm.harness.command import verify as command
 from cllm.harness.lockstep import Lockstep
-from cllm.harness.machine import fingerprint
+from cllm.harness.machine import fingerprint, is_busy
+from cllm.harness.selection import SUMMARIES
 from cllm.harness.verify import (
     BATCH_SIZE,
     SEQ_LEN,
@@ -33,7 +35,7 @@ from cllm.harness.verify import (
 from cllm.model import Update
 from cllm.reference import Model as Reference
 
-QUICK = {name: CHECKS[name] for name in ("loss.value", "loss.causal")}
+QUICK = ("loss.value", "loss.causal", "lockstep", "benchmark")
 
 
 @pytest.fixture(scope="module")
@@ -54,14 +56,14 @@ def measured_shortly(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("cllm.harness.benchmark.BLOCKS", 4)
 
 
-@pytest.fixture
-def only_quick_checks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cllm.harness.verify.CHECKS", QUICK)
-
-
 def run(text: Path, candidate: str = "reference", **options: Any) -> Verification:
-    options = {"steps": 6, "cache": text.parent / "cache"} | options
+    options = {"steps": 6, "cache": text.parent / "cache", "checks": QUICK} | options
     return verify([text], candidate, **options)
+
+
+def no_check(task: str, done: int, total: int) -> None:
+    """Progress of what ends before the first check."""
+    assert not task.startswith("checking")
 
 
 def named(monkeypatch: pytest.MonkeyPatch, model: type[Reference]) -> str:
@@ -73,10 +75,20 @@ def named(monkeypatch: pytest.MonkeyPatch, model: type[Reference]) -> str:
 def test_both_models_hold(text: Path) -> None:
     """Every check, on text of one's own; six steps are too few to have learned anything."""
     told: list[tuple[str, int, int]] = []
-    found = run(text, "optimized", progress=lambda *told_now: told.append(told_now))
+    reported: list[Verdict] = []
+    found = run(
+        text,
+        "optimized",
+        checks=(),
+        progress=lambda *told_now: told.append(told_now),
+        report=reported.append,
+    )
+    assert reported == found.verdicts
     verdicts = {verdict.check: verdict for verdict in found.verdicts}
-    assert set(verdicts) == {*CHECKS, "lockstep.agrees", "lockstep.learns"}
-    assert verdicts.pop("lockstep.learns").status is Status.INCONCLUSIVE
+    assert set(verdicts) == {*CHECKS, "lockstep.agrees", "lockstep.learns", "benchmark"}
+    learns = verdicts.pop("lockstep.learns")
+    assert learns.status is Status.NOT_APPLICABLE
+    assert learns.evidence == "needs 200 steps of training; there were 6"
     assert {verdict.status for verdict in verdicts.values()} == {Status.PASS}
     assert found.lockstep is not None
     assert found.lockstep.candidate[0] == pytest.approx(np.log(381), rel=0.1)
@@ -86,23 +98,21 @@ def test_both_models_hold(text: Path) -> None:
     assert found.settings["parameters"] == 82_624
     assert found.settings["isa"] in {"avx512", "avx2", "baseline"}
     stages = list(dict.fromkeys(task.partition(":")[0] for task, _, _ in told))
-    assert stages == ["reading text", "training side by side", "checking", "measuring speed"]
+    assert stages == ["reading text", "checking", "training side by side", "measuring speed"]
     assert all(0 <= done <= total for _, done, total in told)
 
 
-@pytest.mark.usefixtures("only_quick_checks")
 def test_a_seed_repeats_it(text: Path) -> None:
     first, again, other = (run(text, seed=seed) for seed in (1, 1, 2))
     assert first.lockstep is not None
     assert again.lockstep is not None
     assert other.lockstep is not None
     assert first.lockstep.to_dict() == again.lockstep.to_dict()
-    assert first.verdicts == again.verdicts
+    assert first.verdicts[:-1] == again.verdicts[:-1]  # the last is a speed
     assert first.settings == again.settings
     assert other.lockstep.to_dict() != first.lockstep.to_dict()
 
 
-@pytest.mark.usefixtures("only_quick_checks")
 def test_a_candidate_that_drifts_fails(text: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     class Drifts(Reference):
         def _update(self, update: Update) -> None:
@@ -114,7 +124,6 @@ def test_a_candidate_that_drifts_fails(text: Path, monkeypatch: pytest.MonkeyPat
     assert failed == {"lockstep.agrees"}
 
 
-@pytest.mark.usefixtures("only_quick_checks")
 def test_a_candidate_that_raises_is_reported(text: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     class Raises(Reference):
         def _update(self, update: Update) -> None:
@@ -126,8 +135,26 @@ def test_a_candidate_that_raises_is_reported(text: Path, monkeypatch: pytest.Mon
     verdicts = {verdict.check: verdict for verdict in found.verdicts}
     for name in ("lockstep.agrees", "benchmark"):
         assert verdicts[name].status is Status.FAIL
-        assert verdicts[name].evidence == "ZeroDivisionError: no rows"
+        line = Raises._update.__code__.co_firstlineno + 1
+        where = f"test_verify.py:{line} in _update"
+        assert verdicts[name].evidence.startswith("ZeroDivisionError: no rows, raised at ")
+        assert verdicts[name].evidence.endswith(where)
         assert "_update" in verdicts[name].details["traceback"]
+    assert verdicts["lockstep.learns"].status is Status.INCONCLUSIVE
+    assert "could not be judged" in verdicts["lockstep.learns"].evidence
+    assert len(found.verdicts) == len(run(text).verdicts)  # as many as when all is well
+
+
+def test_a_selection_runs_nothing_else(text: Path) -> None:
+    told: list[str] = []
+    found = run(text, checks=["loss.causal"], progress=lambda task, *_: told.append(task))
+    assert [verdict.check for verdict in found.verdicts] == ["loss.causal"]
+    assert told == ["checking: loss.causal", "checking"]
+    assert found.lockstep is found.benchmark is found.settings["text"] is None
+    found = run(text, checks=["lockstep.learns"])
+    assert [verdict.check for verdict in found.verdicts] == ["lockstep.learns"]
+    assert found.lockstep is not None
+    assert found.benchmark is None
 
 
 def test_bad_input(text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -137,7 +164,9 @@ def test_bad_input(text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     short = tmp_path / "short.txt"
     short.write_text("a b c")
     with pytest.raises(CllmError, match="needs 65"):
-        verify([short], "reference", cache=tmp_path)
+        verify([short], "reference", cache=tmp_path, progress=no_check)
+    with pytest.raises(CllmError, match="no check is called 'speed'"):
+        run(text, checks=["speed"])
     with pytest.raises(CllmError, match="steps must be"):
         run(text, steps=0)
     with pytest.raises(CllmError, match="model 'nowhere:Model' cannot be loaded"):
@@ -180,9 +209,31 @@ def test_batches_are_whole_and_rotate() -> None:
 def test_lockstep_verdicts(
     candidate: list[float], reference: list[float], agrees: Status, learns: Status
 ) -> None:
-    course = Lockstep(np.array(candidate), np.array(reference), np.full(2, 0.1), 2.0)
+    curves = (np.repeat(losses, [180, 20]) for losses in (candidate, reference))
+    course = Lockstep(*curves, np.full(200, 0.1), 2.0)
     found = {verdict.check: verdict.status for verdict in course.verdicts()}
     assert found == {"lockstep.agrees": agrees, "lockstep.learns": learns}
+
+
+def test_lockstep_says_which_difference_is_meant() -> None:
+    reference = np.full(200, 3.0)
+    tolerance = np.linspace(0.1, 1.0, 200)
+    candidate = reference.copy()
+    candidate[[4, 150]] += 0.05, 0.2
+    agrees, _ = Lockstep(candidate, reference, tolerance, 4.0).verdicts()
+    assert agrees.evidence == (
+        "largest difference in loss 0.2, at step 151 of 200; "
+        "the closest to its tolerance, 0.42× of it, at step 5"
+    )
+    candidate[[9, 199]] += 0.5, 1.5
+    agrees, _ = Lockstep(candidate, reference, tolerance, 4.0).verdicts()
+    assert agrees.evidence.startswith("beyond the tolerance from step 10 on: got 3.5, expected 3,")
+    assert agrees.evidence.endswith("largest difference in loss 1.5, at step 200")
+
+
+def test_a_reference_that_is_not_finite_is_inconclusive() -> None:
+    course = Lockstep(np.ones(200), np.full(200, np.nan), np.full(200, 0.1), 2.0)
+    assert next(course.verdicts()).status is Status.INCONCLUSIVE
 
 
 # -- benchmark -------------------------------------------------------------------------------
@@ -240,12 +291,14 @@ def test_fingerprint_is_json() -> None:
     assert 1 <= found["usable_cores"] <= found["cores"]
     assert found["numpy"] == np.__version__
     assert found["cpu"]
+    assert found["load_average"] >= 0
+    assert is_busy(found | {"usable_cores": 2, "load_average": 1.0})
+    assert not is_busy(found | {"usable_cores": 4, "load_average": 1.0})
 
 
 # -- command ---------------------------------------------------------------------------------
 
 
-@pytest.mark.usefixtures("only_quick_checks")
 def test_command_prints_a_table_and_writes_the_report(
     text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -256,19 +309,65 @@ def test_command_prints_a_table_and_writes_the_report(
     output = tmp_path / "new" / "folder"
     arguments = [str(text), "--steps", "4", "--output", str(output), "--seed", "3"]
     arguments += ["--cache", str(tmp_path / "cache"), "--threads", "1"]
+    arguments += [word for name in QUICK for word in ("--check", name)]
     runner = CliRunner()
-    for model, status in (("reference", 3), (named(monkeypatch, LossOff), 1)):
+    for model, status in (("reference", 0), (named(monkeypatch, LossOff), 1)):
         result = runner.invoke(command, [*arguments, "--model", model], standalone_mode=False)
         assert result.exception is None, result.exception
         assert result.return_value == status
         assert result.stdout.startswith("check ")
-        assert "loss.causal      pass " in result.stdout
+        assert "loss.causal      pass  " in result.stdout
         assert f"{model} takes " in result.stdout
         assert f"Report: {output / 'index.html'}" in result.stderr
         report = json.loads((output / "report.json").read_text())
         assert report["settings"]["candidate"] == model
         assert report["settings"]["seed"] == 3
+        assert ("Look first at loss.value: starts at loss" in result.stdout) == (status == 1)
+        stages = [line for line in result.stderr.splitlines() if ": done after " in line]
+        assert [line.partition(":")[0] for line in stages][-3:] == [
+            "checking", "training side by side", "measuring speed",
+        ]  # fmt: skip
     assert "loss.value       fail" in result.stdout
+
+
+@pytest.mark.parametrize("asked", [False, True])
+def test_command_prints_tracebacks_where_asked(
+    asked: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Raises(Reference):
+        def _update(self, update: Update) -> None:
+            raise ZeroDivisionError("no rows")
+
+    arguments = ["--model", named(monkeypatch, Raises), "--check", "training.update"]
+    arguments += ["--output", str(tmp_path)]
+    result = CliRunner().invoke(command, arguments, standalone_mode=False, obj={"traceback": asked})
+    assert result.return_value == 1
+    assert "in _update" in result.stdout
+    assert ("Traceback (most recent call last)" in result.stderr) is asked
+    assert "Traceback (most recent call last)" in (tmp_path / "index.html").read_text()
+
+
+def test_command_prints_the_verdicts_so_far_when_interrupted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Interrupted(Reference):
+        def backward(self) -> None:
+            raise KeyboardInterrupt
+
+    arguments = ["--model", named(monkeypatch, Interrupted), "--output", str(tmp_path)]
+    arguments += ["--check", "loss.value", "--check", "gradients.reference"]
+    result = CliRunner().invoke(command, arguments, standalone_mode=False)
+    assert isinstance(result.exception, click.Abort)
+    assert "loss.value  pass " in result.stdout
+    assert "gradients" not in result.stdout
+    assert "checking: stopped after " in result.stderr
+    assert not list(tmp_path.iterdir())
+
+
+def test_help_says_what_each_check_shows() -> None:
+    text = "".join(CliRunner().invoke(command, ["--help"]).stdout.split())
+    for name, summary in SUMMARIES.items():
+        assert name + summary.replace(" ", "") in text
 
 
 def test_command_refuses_an_output_that_is_a_file(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ function theme() {
     background: "transparent",
     font: getComputedStyle(document.body).fontFamily,
     view: { stroke: null },
-    range: { category: [color("candidate"), color("reference")] },
+    range: { category: [color("candidate"), color("reference"), color("ink")] },
     axis: {
       domain: false, ticks: false, gridColor: color("line"), labelPadding: 6, labelLimit: 170,
       labelColor: color("muted"), labelFontSize: 11, titlePadding: 10,
@@ -21,13 +21,12 @@ function theme() {
     axisBand: { grid: false },
     legend: {
       orient: "top", labelColor: color("ink"), labelFontSize: 12, symbolType: "stroke",
-      symbolStrokeWidth: 4, symbolOpacity: 1, symbolSize: 200, offset: 4,
+      symbolStrokeWidth: 2.5, symbolOpacity: 1, symbolSize: 600, offset: 4, columns: 3,
     },
     point: { fill: color("candidate") },
     style: {
       bound: { color: color("ink"), strokeWidth: 1.25, strokeDash: [5, 3], opacity: 0.75 },
-      "bound-text": text,
-      halo: { ...text, stroke: color("paper"), strokeWidth: 4, strokeJoin: "round" },
+      halo: { stroke: color("paper"), strokeWidth: 4, strokeJoin: "round" },
       within: { color: color("candidate") },
       beyond: { color: color("fail") },
       block: { color: color("ink"), opacity: 0.4, thickness: 1 },

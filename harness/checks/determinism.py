@@ -6,8 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cllm.harness.cases import BUSY, SETTINGS, Setting, draw_batches, draw_case, draw_updates
-from cllm.harness.checks import check
-from cllm.harness.runs import build
+from cllm.harness.checks.check import check
+from cllm.harness.runner import build
 from cllm.harness.verdict import Status, Verdict
 from cllm.model import Model
 from cllm.plan import Operation
@@ -22,13 +22,13 @@ WORK = (*SETTINGS, BUSY)
 @check("determinism.repeat", Operation.TRAINING)
 def repeat(candidate: type[Model], reference: type[Model], seed: int) -> Verdict:
     """Two models built alike give the same bytes."""
-    return _same(candidate, seed, [("again", 1)])
+    return _same(candidate, seed, [("a second run", 1)])
 
 
 @check("determinism.threads", Operation.TRAINING)
 def threads(candidate: type[Model], reference: type[Model], seed: int) -> Verdict:
     """Any number of threads gives the bytes of one."""
-    return _same(candidate, seed, [(f"{count} threads", count) for count in THREADS])
+    return _same(candidate, seed, [(f"a run with {count} threads", count) for count in THREADS])
 
 
 def _same(candidate: type[Model], seed: int, others: list[tuple[str, int]]) -> Verdict:
@@ -42,10 +42,10 @@ def _same(candidate: type[Model], seed: int, others: list[tuple[str, int]]) -> V
             for name, array in first.items():
                 if array.tobytes() != other[name].tobytes():
                     where = _first_difference(array, other[name])
-                    evidence = f"{name} differs with {how}: {where}, {setting}"
+                    evidence = f"{name} differs in {how}: {where} ({setting})"
                     return Verdict(Status.FAIL, evidence)
-    runs = ", ".join(how for how, _ in others)
-    evidence = f"same bytes of {values:,} numbers in {len(WORK)} settings ({runs})"
+    runs = " and ".join(how for how, _ in others)
+    evidence = f"{runs} gave the same bytes, {values:,} numbers in {len(WORK)} configurations"
     return Verdict(Status.PASS, evidence)
 
 
@@ -81,4 +81,5 @@ def _first_difference(one: NDArray[np.generic], other: NDArray[np.generic]) -> s
     different = one.reshape(-1).view(np.uint8) != other.reshape(-1).view(np.uint8)
     i = int(different.argmax()) // one.itemsize
     index = [int(axis) for axis in np.unravel_index(i, one.shape)]
-    return f"{index} is {one.reshape(-1)[i]!r} and {other.reshape(-1)[i]!r}"
+    values = one.reshape(-1)[i], other.reshape(-1)[i]
+    return "{} is {:.9g} at first and {:.9g} then".format(index, *values)

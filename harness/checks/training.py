@@ -8,10 +8,10 @@ from functools import partial
 import numpy as np
 
 from cllm.harness.cases import GRADIENT_SCALE, MEDIUM, Case
-from cllm.harness.checks import check
-from cllm.harness.runs import Arrays, build, calibrate, differentiate, tensors
+from cllm.harness.checks.check import check
+from cllm.harness.judge import compare_cases
+from cllm.harness.runner import Arrays, build, calibrate, differentiate, tensors
 from cllm.harness.tolerance import GRADIENTS, Comparison, compare_tensors
-from cllm.harness.trials import compare_cases
 from cllm.harness.verdict import Verdict
 from cllm.model import Model, Update
 from cllm.plan import Operation
@@ -19,11 +19,11 @@ from cllm.plan import Operation
 LEARNING_RATE = 0.01
 
 VARIANTS: dict[str, dict[str, float]] = {
-    "plain": {},
-    "decay": {"weight_decay": 0.5},
-    "clip": {"clip": 0.1},
-    "decay and clip": {"weight_decay": 0.5, "clip": 0.1},
-    "no clip needed": {"clip": 1e3},
+    "without decay and clipping": {},
+    "with decay": {"weight_decay": 0.5},
+    "with clipping": {"clip": 0.1},
+    "with decay and clipping": {"weight_decay": 0.5, "clip": 0.1},
+    "with a clip that never acts": {"clip": 1e3},
 }
 """Options of an update."""
 
@@ -59,8 +59,8 @@ def _expected(reference: type[Model], clip: float | None, case: Case, dtype: str
     gradients = differentiate(reference, case, dtype)
     norm = float(np.sqrt(sum((tensor**2).sum() for tensor in gradients.values())))
     scale = 1.0 if clip is None else min(1.0, clip / norm)
-    return {f"m of {name}": scale * tensor for name, tensor in gradients.items()} | {
-        f"v of {name}": (scale * tensor) ** 2 for name, tensor in gradients.items()
+    return {f"first moment of {name}": scale * tensor for name, tensor in gradients.items()} | {
+        f"second moment of {name}": (scale * tensor) ** 2 for name, tensor in gradients.items()
     }
 
 
@@ -73,14 +73,14 @@ def _stepped(model: type[Model], case: Case, options: dict[str, float]) -> Array
     update = Update(1, LEARNING_RATE, **options)
     built.step(case.tokens, case.targets, update, case.divisor)
     first, second = tensors(built, "first_moment"), tensors(built, "second_moment")
-    return {f"m of {name}": tensor / (1 - update.beta1) for name, tensor in first.items()} | {
-        f"v of {name}": tensor / (1 - update.beta2) for name, tensor in second.items()
-    }
+    return {
+        f"first moment of {name}": tensor / (1 - update.beta1) for name, tensor in first.items()
+    } | {f"second moment of {name}": tensor / (1 - update.beta2) for name, tensor in second.items()}
 
 
 @check("training.update", Operation.TRAINING)
 def update(candidate: type[Model], reference: type[Model], seed: int) -> Verdict:
-    """The way of every parameter, and both moments, in one update from random gradients.
+    """The change of every parameter and both moments in one update from random gradients.
 
     From the moments of a later step, with decay and clipping off and on and with constants unlike
     the defaults; and from zero moments at the first step.
@@ -88,7 +88,7 @@ def update(candidate: type[Model], reference: type[Model], seed: int) -> Verdict
 
     def compare_case(case: Case) -> list[Comparison]:
         later = {name: Update(case.step, LEARNING_RATE, **o) for name, o in VARIANTS.items()}
-        later["other constants"] = Update(case.step, LEARNING_RATE, **CONSTANTS)
+        later["other betas and epsilon"] = Update(case.step, LEARNING_RATE, **CONSTANTS)
         comparisons = []
         for name, options in (later | {"first step": Update(1, LEARNING_RATE)}).items():
             exact, errors = calibrate(partial(_updated, reference, options), case)
@@ -103,7 +103,7 @@ def update(candidate: type[Model], reference: type[Model], seed: int) -> Verdict
 
 
 def _updated(model: type[Model], update: Update, case: Case, dtype: str) -> Arrays:
-    """By tensor the way of the parameters, and the moments after."""
+    """By tensor the change of the parameters, and the moments after."""
     generator = np.random.default_rng([case.seed, case.draw])
     shape = case.parameters.shape
     sizes = GRADIENT_SCALE * np.exp(generator.normal(0.0, 1.0, shape))
@@ -116,6 +116,6 @@ def _updated(model: type[Model], update: Update, case: Case, dtype: str) -> Arra
     built.update(update)
     end = tensors(built, "parameters")
     first, second = tensors(built, "first_moment"), tensors(built, "second_moment")
-    ways = {f"way of {name}": end[name] - start[name] for name in end}
-    ways |= {f"m of {name}": tensor for name, tensor in first.items()}
-    return ways | {f"v of {name}": tensor for name, tensor in second.items()}
+    changes = {f"change of {name}": end[name] - start[name] for name in end}
+    changes |= {f"first moment of {name}": tensor for name, tensor in first.items()}
+    return changes | {f"second moment of {name}": tensor for name, tensor in second.items()}

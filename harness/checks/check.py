@@ -3,20 +3,18 @@
 Promises: every check has a dotted name and one signature, and always gives a verdict: a candidate
 that raises fails, one that lacks the part is "not applicable", a check that cannot judge is
 inconclusive.
-Leaves out: which checks there are (`cllm.harness.table`), processes of their own, time limits.
+Leaves out: which checks there are (`cllm.harness.checks`), processes of their own, time limits.
 """
 
 from __future__ import annotations
 
-import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 
 from cllm.errors import CllmError
-from cllm.harness.verdict import Inconclusive, Status, Verdict
+from cllm.harness.verdict import Inconclusive, Status, Verdict, from_exception
 from cllm.model import Model
 from cllm.plan import Operation
 
@@ -67,19 +65,7 @@ def attempt(function: Callable[[], Verdict]) -> Verdict:
     except Inconclusive as error:
         return Verdict(Status.INCONCLUSIVE, str(error))
     except Exception as error:
-        evidence = f"{type(error).__name__}: {error}{_where(error)}"
-        return Verdict(Status.FAIL, evidence, {"traceback": traceback.format_exc()})
-
-
-def _where(error: Exception) -> str:
-    """The innermost line of the traceback outside the harness; empty where there is none."""
-    here = Path(__file__).parent
-    frames = traceback.extract_tb(error.__traceback__)
-    outside = [frame for frame in frames if Path(frame.filename).parent != here]
-    if not outside:
-        return ""
-    frame = outside[-1]
-    return f" ({Path(frame.filename).name}:{frame.lineno} in {frame.name})"
+        return from_exception(error)
 
 
 def require_reference(reference: type[Model]) -> None:

@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 
 from cllm.config import Config
 from cllm.harness.cases import Case, Setting
-from cllm.harness.checks import check
-from cllm.harness.runs import Arrays, build, calibrate, copy
+from cllm.harness.checks.check import check
+from cllm.harness.judge import compare_cases
+from cllm.harness.runner import Arrays, build, calibrate, copy
 from cllm.harness.tolerance import FORWARD, Comparison, compare, compare_tensors
-from cllm.harness.trials import compare_cases
 from cllm.harness.verdict import Verdict
 from cllm.model import Model
 from cllm.plan import Operation
@@ -41,8 +41,8 @@ def cache(candidate: type[Model], reference: type[Model], seed: int) -> Verdict:
         exact, errors = calibrate(partial(_forward, reference, contexts), case)
         model = build(candidate, case, operation=Operation.GENERATION)
         comparisons = []
-        ways = {"logits one by one": np.split(text, count), "logits at once": [text]}
-        for how, pieces in ways.items():
+        feeds = {"logits one by one": np.split(text, count), "logits at once": [text]}
+        for how, pieces in feeds.items():
             model.reset()
             fed = np.cumsum([len(piece) for piece in pieces]) - 1
             got = {how: np.array([copy(model.feed(piece)) for piece in pieces])}

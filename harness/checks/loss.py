@@ -16,8 +16,9 @@ from cllm.harness.cases import (
     draw_batches,
     draw_updates,
 )
-from cllm.harness.checks import check
-from cllm.harness.runs import Arrays, build, calibrate, copy, evaluate, tensors
+from cllm.harness.checks.check import check
+from cllm.harness.judge import compare_cases
+from cllm.harness.runner import Arrays, build, calibrate, copy, evaluate, tensors
 from cllm.harness.text import markov_text, unigram_entropy
 from cllm.harness.tolerance import (
     FORWARD,
@@ -28,7 +29,6 @@ from cllm.harness.tolerance import (
     loss_tolerance,
     tensor_tolerance,
 )
-from cllm.harness.trials import compare_cases
 from cllm.harness.verdict import Status, Verdict
 from cllm.layout import initialize
 from cllm.model import Model, Update
@@ -77,7 +77,7 @@ def trajectory(candidate: type[Model], reference: type[Model], seed: int) -> Ver
 
 
 def _train(model: type[Model], case: Case, dtype: str) -> Arrays:
-    """`losses` (40,), and by tensor the way from the first parameters to the last.
+    """`losses` (40,), and by tensor the `change of` the parameters from first to last.
 
     The first quarter goes step by step, the rest in one call.
     """
@@ -92,8 +92,8 @@ def _train(model: type[Model], case: Case, dtype: str) -> Arrays:
     losses = [float(built.step(tokens[i], targets[i], updates[i])) for i in range(alone)]
     rest = built.steps(tokens[alone:], targets[alone:], updates[alone:])
     end = tensors(built, "parameters")
-    ways = {name: end[name] - start[name] for name in end}
-    return {"losses": np.concatenate([losses, rest])} | ways
+    changes = {f"change of {name}": end[name] - start[name] for name in end}
+    return {"losses": np.concatenate([losses, rest])} | changes
 
 
 @check("loss.learns", Operation.TRAINING)

@@ -12,10 +12,10 @@ import numpy as np
 
 from cllm.harness import activations
 from cllm.harness.cases import MEDIUM, SETTINGS, TINY, Case, draw_case
-from cllm.harness.checks import check
-from cllm.harness.runs import Arrays, build, calibrate, differentiate, tensors
+from cllm.harness.checks.check import check
+from cllm.harness.judge import compare_cases
+from cllm.harness.runner import Arrays, build, calibrate, differentiate, tensors
 from cllm.harness.tolerance import GRADIENTS, Comparison, compare, compare_tensors
-from cllm.harness.trials import compare_cases
 from cllm.harness.verdict import Status, Verdict
 from cllm.layout import initialize, tensor_views
 from cllm.model import IGNORED, Model, Update
@@ -137,6 +137,12 @@ def moves(candidate: type[Model], reference: type[Model], seed: int) -> Verdict:
             still[name] = missing
     if still:
         name, count = next(iter(still.items()))
-        evidence = f"{name}: {count} of {expected[name].size} did not move ({len(still)} tensors)"
+        tensors_still = "one tensor" if len(still) == 1 else f"{len(still)} tensors"
+        evidence = (
+            f"{name}: {count} of {expected[name].size} parameters did not move; "
+            f"such parameters are in {tensors_still}"
+        )
         return Verdict(Status.FAIL, evidence, {"still": still})
-    return Verdict(Status.PASS, f"every element that has a gradient, in {len(expected)} tensors")
+    return Verdict(
+        Status.PASS, f"every parameter that has a gradient moved, in all {len(expected)} tensors"
+    )
