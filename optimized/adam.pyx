@@ -9,17 +9,15 @@ from cython.parallel cimport parallel, threadid
 from libc.math cimport INFINITY, pow, sqrt
 
 from .arguments cimport disjoint, floats, shape_of
-from .kernels cimport kernels, share_start, team_size
+from .kernels cimport Rows, kernels, share, team_size
 
 
 cdef void global_norm_body(
-    double *sums, const float *gradients, Py_ssize_t P, int thread, int threads
+    double *sums, const float *gradients, Py_ssize_t P, Rows blocks
 ) noexcept nogil:
-    """Blocks by thread: sums (ceil(P/NORM_BLOCK),) of squares."""
-    cdef Py_ssize_t block, blocks = (P + NORM_BLOCK - 1) // NORM_BLOCK
-    for block in range(
-        share_start(blocks, thread, threads), share_start(blocks, thread + 1, threads)
-    ):
+    """Blocks of sums (ceil(P/NORM_BLOCK),) of squares."""
+    cdef Py_ssize_t block
+    for block in range(blocks.start, blocks.stop):
         sums[block] = kernels.sum_squares(
             gradients + block * NORM_BLOCK, min(<Py_ssize_t> NORM_BLOCK, P - block * NORM_BLOCK)
         )
@@ -39,9 +37,10 @@ def global_norm(gradients, *, int threads=1):
     cdef Py_ssize_t P = shape_of("gradients", gradients, "P")[0]
     cdef const float *gradients_ = floats("gradients", gradients, (P,))
     threads = check_threads(threads)
-    cdef double[::1] sums = np.empty((P + NORM_BLOCK - 1) // NORM_BLOCK)
+    cdef Py_ssize_t blocks = (P + NORM_BLOCK - 1) // NORM_BLOCK
+    cdef double[::1] sums = np.empty(blocks)
     with nogil, parallel(num_threads=threads):
-        global_norm_body(&sums[0], gradients_, P, threadid(), team_size())
+        global_norm_body(&sums[0], gradients_, P, share(blocks, 1, threadid(), team_size()))
     return norm_of_blocks(&sums[0], P)
 
 
@@ -54,21 +53,31 @@ def clip_scale(norm, clip):
     return clip_scale_of(norm, INFINITY if clip is None else clip)
 
 
+cdef Adam adam_of(
+    double step, double learning_rate, double beta1, double beta2, double epsilon,
+    double weight_decay, double scale,
+) noexcept nogil:
+    cdef Adam adam
+    adam.beta1, adam.rest1 = <float> beta1, <float> (1.0 - beta1)
+    adam.beta2, adam.rest2 = <float> beta2, <float> (1.0 - beta2)
+    adam.scale = <float> scale
+    adam.decay = <float> (1.0 - learning_rate * weight_decay)
+    adam.rate = <float> (learning_rate / (1.0 - pow(beta1, step)))
+    adam.second_correction = <float> (1.0 / (1.0 - pow(beta2, step)))
+    adam.epsilon = <float> epsilon
+    return adam
+
+
 cdef void adam_update_body(
     float *parameters, float *first_moment, float *second_moment, const float *gradients,
-    double step, double learning_rate, double beta1, double beta2, double epsilon,
-    double weight_decay, double scale, Py_ssize_t P, int thread, int threads,
+    const Adam *adam, Rows elements,
 ) noexcept nogil:
-    """Elements by thread."""
-    cdef Py_ssize_t start = share_start(P, thread, threads)
-    cdef Py_ssize_t stop = share_start(P, thread + 1, threads)
+    """Elements of the parameters and of both moments."""
+    cdef Py_ssize_t start = elements.start
     kernels.adam(
         parameters + start, first_moment + start, second_moment + start, gradients + start,
-        stop - start,
-        <float> beta1, <float> (1.0 - beta1), <float> beta2, <float> (1.0 - beta2),
-        <float> scale, <float> (1.0 - learning_rate * weight_decay),
-        <float> (learning_rate / (1.0 - pow(beta1, step))),
-        <float> (1.0 / (1.0 - pow(beta2, step))), <float> epsilon,
+        elements.stop - start, adam.beta1, adam.rest1, adam.beta2, adam.rest2, adam.scale,
+        adam.decay, adam.rate, adam.second_correction, adam.epsilon,
     )
 
 
@@ -92,9 +101,10 @@ def adam_update(
         {"parameters": parameters, "first_moment": first_moment, "second_moment": second_moment},
         {"gradients": gradients},
     )
+    cdef Adam adam = adam_of(t, rate, b1, b2, eps, decay, factor)
     threads = check_threads(threads)
     with nogil, parallel(num_threads=threads):
         adam_update_body(
-            parameters_, first_, second_, gradients_, t, rate, b1, b2, eps, decay, factor, P,
-            threadid(), team_size(),
+            parameters_, first_, second_, gradients_, &adam,
+            share(P, 16, threadid(), team_size()),
         )

@@ -4,3 +4,4 @@ cdef const int *ids(
 ) except NULL
 cdef int disjoint(dict outputs, dict inputs) except -1
 cdef tuple shape_of(str name, object array, str axes)
+cdef object panels(int threads)

@@ -9,6 +9,8 @@ import numpy as np
 from cllm.check import check_array, check_disjoint
 from cllm.errors import CllmError
 
+from .kernels cimport panel_floats
+
 
 cdef float *floats(str name, object array, tuple shape, bint writable=False) except NULL:
     check_array(name, array, shape, np.float32, writable)
@@ -41,3 +43,8 @@ cdef tuple shape_of(str name, object array, str axes):
     if 0 in array.shape:
         raise CllmError(f"{name} must not be empty: got shape {array.shape}")
     return array.shape
+
+
+cdef object panels(int threads):
+    """Scratch for the matrix products of each thread."""
+    return np.empty((threads, panel_floats(0)), np.float32)

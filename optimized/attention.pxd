@@ -1,19 +1,16 @@
-# Queries that share one tile of scores; the scratch of a thread holds two such tiles.
-cpdef enum:
-    QUERIES = 16
+from .kernels cimport Rows
 
 cdef void attention_forward_body(
-    float *out, float *lse, const float *qkv, float *scratch,
-    Py_ssize_t B, Py_ssize_t T, Py_ssize_t D, Py_ssize_t H, int thread, int threads,
+    float *out, const float *start, float *lse, const float *qkv, float *scratch, float *panel,
+    Py_ssize_t T, Py_ssize_t D, Py_ssize_t H, Rows pairs,
 ) noexcept nogil
 
 cdef void attention_backward_body(
-    float *dqkv, const float *dout, const float *qkv, const float *out, const float *lse,
-    float *scratch, Py_ssize_t B, Py_ssize_t T, Py_ssize_t D, Py_ssize_t H,
-    int thread, int threads,
+    float *dqkv, const float *dout, const float *qkv, const float *lse, float *scratch,
+    float *panel, Py_ssize_t T, Py_ssize_t D, Py_ssize_t H, Rows pairs,
 ) noexcept nogil
 
 cdef void attention_decode_body(
-    float *out, float *keys, float *values, const float *qkv, float *scratch,
-    Py_ssize_t position, Py_ssize_t D, Py_ssize_t H, int thread, int threads,
+    float *out, float *keys, float *values, const float *qkv, float *scores,
+    Py_ssize_t position, Py_ssize_t D, Py_ssize_t H, Rows heads,
 ) noexcept nogil

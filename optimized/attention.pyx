@@ -1,7 +1,6 @@
 """Causal multi-head self-attention; the mirror of `cllm.reference.attention`.
 
-A thread owns whole pairs of batch row and head, and walks each in tiles of QUERIES queries; its
-scratch is 2·QUERIES·T floats.
+The work comes in pairs of batch row and head.
 """
 
 import numpy as np
@@ -10,53 +9,27 @@ from cllm.errors import CllmError
 from cllm.plan import check_threads
 
 from cython.parallel cimport parallel, threadid
-from libc.math cimport logf, sqrt
-from libc.string cimport memcpy, memset
+from libc.math cimport sqrt
+from libc.string cimport memcpy
 
-from .arguments cimport disjoint, floats, shape_of
-from .kernels cimport kernels, share_start, team_size
+from .arguments cimport disjoint, floats, panels, shape_of
+from .kernels cimport Rows, attention_scratch, kernels, share, team_size
 
 
 cdef void attention_forward_body(
-    float *out, float *lse, const float *qkv, float *scratch,
-    Py_ssize_t B, Py_ssize_t T, Py_ssize_t D, Py_ssize_t H, int thread, int threads,
+    float *out, const float *start, float *lse, const float *qkv, float *scratch, float *panel,
+    Py_ssize_t T, Py_ssize_t D, Py_ssize_t H, Rows pairs,
 ) noexcept nogil:
-    """Pairs of row and head by thread."""
-    cdef Py_ssize_t width = D // H, pair, b, h, tile, first, rows, keys, r, s, seen
-    cdef float scale = <float> (1.0 / sqrt(<double> width)), top, total
-    cdef float *scores = scratch + thread * 2 * QUERIES * T
-    cdef float *row
+    """Pairs of row and head of out = start + attention; a start of NULL is zero."""
+    cdef Py_ssize_t width = D // H, pair, at
     cdef const float *q
-    cdef const float *k
-    cdef const float *v
-    for pair in range(share_start(B * H, thread, threads), share_start(B * H, thread + 1, threads)):
-        b = pair // H
-        h = pair % H
-        q = qkv + b * T * 3 * D + h * width
-        k = q + D
-        v = q + 2 * D
-        for tile in range((T + QUERIES - 1) // QUERIES):
-            first = tile * QUERIES
-            rows = min(<Py_ssize_t> QUERIES, T - first)
-            keys = first + rows
-            kernels.gemm(
-                rows, keys, width, q + first * 3 * D, 3 * D, 1, k, 1, 3 * D, scores, T, 0
-            )
-            for r in range(rows):
-                row = scores + r * T
-                seen = first + r + 1
-                top = scale * kernels.max(row, seen)
-                kernels.exp_shifted(row, row, scale, top, seen)
-                total = kernels.sum(row, seen)
-                lse[pair * T + first + r] = logf(total) + top
-                for s in range(seen):
-                    row[s] /= total
-                for s in range(seen, keys):
-                    row[s] = 0.0
-            kernels.gemm(
-                rows, width, keys, scores, T, 1, v, 3 * D, 1,
-                out + (b * T + first) * D + h * width, D, 0,
-            )
+    for pair in range(pairs.start, pairs.stop):
+        at = pair // H * T * D + pair % H * width
+        q = qkv + pair // H * T * 3 * D + pair % H * width
+        kernels.attention_forward(
+            out + at, start + at if start != NULL else NULL, D, lse + pair * T,
+            q, q + D, q + 2 * D, 3 * D, T, width, scratch, panel,
+        )
 
 
 def attention_forward(out, lse, qkv, num_heads, *, int threads=1):
@@ -71,110 +44,68 @@ def attention_forward(out, lse, qkv, num_heads, *, int threads=1):
     cdef const float *qkv_ = floats("qkv", qkv, (B, T, 3 * D))
     disjoint({"out": out, "lse": lse}, {"qkv": qkv})
     threads = check_threads(threads)
-    scratch = np.empty((threads, 2 * QUERIES * T), np.float32)
-    cdef float *scratch_ = floats("scratch", scratch, scratch.shape, True)
+    cdef float[:, ::1] panel = panels(threads)
+    cdef float[:, ::1] scratch = np.empty((threads, attention_scratch(T, D // H)), np.float32)
     with nogil, parallel(num_threads=threads):
-        attention_forward_body(out_, lse_, qkv_, scratch_, B, T, D, H, threadid(), team_size())
+        attention_forward_body(
+            out_, NULL, lse_, qkv_, &scratch[threadid(), 0], &panel[threadid(), 0], T, D, H,
+            share(B * H, 1, threadid(), team_size()),
+        )
 
 
 cdef void attention_backward_body(
-    float *dqkv, const float *dout, const float *qkv, const float *out, const float *lse,
-    float *scratch, Py_ssize_t B, Py_ssize_t T, Py_ssize_t D, Py_ssize_t H,
-    int thread, int threads,
+    float *dqkv, const float *dout, const float *qkv, const float *lse, float *scratch,
+    float *panel, Py_ssize_t T, Py_ssize_t D, Py_ssize_t H, Rows pairs,
 ) noexcept nogil:
-    """Pairs of row and head by thread."""
-    cdef Py_ssize_t width = D // H, pair, b, h, tile, first, rows, keys, r, s, seen, offset
-    cdef float scale = <float> (1.0 / sqrt(<double> width)), total
-    cdef float *probs = scratch + thread * 2 * QUERIES * T
-    cdef float *dprobs = probs + QUERIES * T
-    cdef float *dq
-    cdef float *dk
-    cdef float *dv
+    """Pairs of row and head of dqkv, which may be qkv."""
+    cdef Py_ssize_t width = D // H, pair, at
     cdef const float *q
-    cdef const float *k
-    cdef const float *v
-    for pair in range(share_start(B * H, thread, threads), share_start(B * H, thread + 1, threads)):
-        b = pair // H
-        h = pair % H
-        q = qkv + b * T * 3 * D + h * width
-        k = q + D
-        v = q + 2 * D
-        dq = dqkv + b * T * 3 * D + h * width
-        dk = dq + D
-        dv = dq + 2 * D
-        for s in range(T):
-            memset(dk + s * 3 * D, 0, width * sizeof(float))
-            memset(dv + s * 3 * D, 0, width * sizeof(float))
-        for tile in range((T + QUERIES - 1) // QUERIES):
-            first = tile * QUERIES
-            rows = min(<Py_ssize_t> QUERIES, T - first)
-            keys = first + rows
-            offset = (b * T + first) * D + h * width
-            kernels.gemm(
-                rows, keys, width, q + first * 3 * D, 3 * D, 1, k, 1, 3 * D, probs, T, 0
-            )
-            # heads = probs @ v
-            kernels.gemm(rows, keys, width, dout + offset, D, 1, v, 1, 3 * D, dprobs, T, 0)
-            for r in range(rows):
-                seen = first + r + 1
-                kernels.exp_shifted(
-                    probs + r * T, probs + r * T, scale, lse[pair * T + first + r], seen
-                )
-                # probs = softmax(scores), scores = scale * q @ kᵀ
-                total = kernels.dot(dout + offset + r * D, out + offset + r * D, width)
-                for s in range(seen):
-                    dprobs[r * T + s] = scale * probs[r * T + s] * (dprobs[r * T + s] - total)
-                for s in range(seen, keys):
-                    probs[r * T + s] = 0.0
-                    dprobs[r * T + s] = 0.0
-            kernels.gemm(keys, width, rows, probs, 1, T, dout + offset, D, 1, dv, 3 * D, 1)
-            kernels.gemm(
-                rows, width, keys, dprobs, T, 1, k, 3 * D, 1, dq + first * 3 * D, 3 * D, 0
-            )
-            kernels.gemm(
-                keys, width, rows, dprobs, 1, T, q + first * 3 * D, 3 * D, 1, dk, 3 * D, 1
-            )
+    cdef float *dq
+    for pair in range(pairs.start, pairs.stop):
+        at = pair // H * T * 3 * D + pair % H * width
+        q = qkv + at
+        dq = dqkv + at
+        kernels.attention_backward(
+            dq, dq + D, dq + 2 * D, dout + pair // H * T * D + pair % H * width, D,
+            lse + pair * T, q, q + D, q + 2 * D, 3 * D, T, width, scratch, panel,
+        )
 
 
 def attention_backward(dqkv, dout, qkv, out, lse, num_heads, *, int threads=1):
-    """Write dqkv (B,T,3D), float32."""
+    """Write dqkv (B,T,3D), float32. (`out` is not needed: dout·out is summed over the keys.)"""
     cdef Py_ssize_t B, T, D, H = num_heads
     B, T, D = sizes(qkv, num_heads)
     cdef float *dqkv_ = floats("dqkv", dqkv, (B, T, 3 * D), True)
     cdef const float *dout_ = floats("dout", dout, (B, T, D))
     cdef const float *qkv_ = floats("qkv", qkv, (B, T, 3 * D))
-    cdef const float *out_ = floats("out", out, (B, T, D))
+    floats("out", out, (B, T, D))
     cdef const float *lse_ = floats("lse", lse, (B, H, T))
     disjoint({"dqkv": dqkv}, {"dout": dout, "qkv": qkv, "out": out, "lse": lse})
     threads = check_threads(threads)
-    scratch = np.empty((threads, 2 * QUERIES * T), np.float32)
-    cdef float *scratch_ = floats("scratch", scratch, scratch.shape, True)
+    cdef float[:, ::1] panel = panels(threads)
+    cdef float[:, ::1] scratch = np.empty((threads, attention_scratch(T, D // H)), np.float32)
     with nogil, parallel(num_threads=threads):
         attention_backward_body(
-            dqkv_, dout_, qkv_, out_, lse_, scratch_, B, T, D, H, threadid(), team_size()
+            dqkv_, dout_, qkv_, lse_, &scratch[threadid(), 0], &panel[threadid(), 0], T, D, H,
+            share(B * H, 1, threadid(), team_size()),
         )
 
 
 cdef void attention_decode_body(
-    float *out, float *keys, float *values, const float *qkv, float *scratch,
-    Py_ssize_t position, Py_ssize_t D, Py_ssize_t H, int thread, int threads,
+    float *out, float *keys, float *values, const float *qkv, float *scores,
+    Py_ssize_t position, Py_ssize_t D, Py_ssize_t H, Rows heads,
 ) noexcept nogil:
-    """Heads by thread; scratch holds position + 1 floats a thread."""
-    cdef Py_ssize_t width = D // H, seen = position + 1, h, s
+    """Heads of out and of the cache's row; scores is scratch of position + 1 floats."""
+    cdef Py_ssize_t width = D // H, seen = position + 1, h, at
     cdef float scale = <float> (1.0 / sqrt(<double> width)), total
-    cdef float *scores = scratch + thread * seen
-    cdef const float *q
-    for h in range(share_start(H, thread, threads), share_start(H, thread + 1, threads)):
-        q = qkv + h * width
-        memcpy(keys + position * D + h * width, q + D, width * sizeof(float))
-        memcpy(values + position * D + h * width, q + 2 * D, width * sizeof(float))
-        memset(out + h * width, 0, width * sizeof(float))
-        for s in range(seen):
-            scores[s] = kernels.dot(q, keys + s * D + h * width, width)
-        kernels.exp_shifted(scores, scores, scale, scale * kernels.max(scores, seen), seen)
-        total = kernels.sum(scores, seen)
-        for s in range(seen):
-            kernels.axpy(out + h * width, scores[s] / total, values + s * D + h * width, width)
+    for h in range(heads.start, heads.stop):
+        at = h * width
+        memcpy(keys + position * D + at, qkv + D + at, width * sizeof(float))
+        memcpy(values + position * D + at, qkv + 2 * D + at, width * sizeof(float))
+        kernels.dots(seen, width, keys + at, D, qkv + at, scores)
+        total = kernels.exp_sum(scores, scores, scale, scale * kernels.max(scores, seen), seen)
+        kernels.gemv(width, seen, scores, values + at, D, out + at, NULL)
+        kernels.scale(out + at, 1 / total, width)
 
 
 def attention_decode(out, keys, values, qkv, position, num_heads, *, int threads=1):
@@ -193,11 +124,11 @@ def attention_decode(out, keys, values, qkv, position, num_heads, *, int threads
     cdef const float *qkv_ = floats("qkv", qkv, (3 * D,))
     disjoint({"out": out, "keys": keys, "values": values}, {"qkv": qkv})
     threads = check_threads(threads)
-    scratch = np.empty((threads, position + 1), np.float32)
-    cdef float *scratch_ = floats("scratch", scratch, scratch.shape, True)
+    cdef float[:, ::1] scores = np.empty((threads, position + 1), np.float32)
     with nogil, parallel(num_threads=threads):
         attention_decode_body(
-            out_, keys_, values_, qkv_, scratch_, at, D, H, threadid(), team_size()
+            out_, keys_, values_, qkv_, &scores[threadid(), 0], at, D, H,
+            share(H, 1, threadid(), team_size()),
         )
 
 

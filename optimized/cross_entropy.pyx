@@ -8,35 +8,27 @@ from libc.math cimport log
 from libc.string cimport memset
 
 from .arguments cimport disjoint, floats, ids, shape_of
-from .kernels cimport kernels, share_start, team_size
+from .kernels cimport Rows, kernels, share, team_size
 
-cdef enum:
-    BLOCK = 256
+
+cdef float loss_of(float total, float top, float logit) noexcept nogil:
+    """-log(exp(logit - top) / total)."""
+    return <float> (log(total) + (<double> top - logit))
 
 
 cdef void cross_entropy_forward_body(
-    float *losses, const float *logits, const int *targets, Py_ssize_t N, Py_ssize_t V,
-    int thread, int threads,
+    float *losses, const float *logits, const int *targets, Py_ssize_t V, Rows rows
 ) noexcept nogil:
-    """Rows by thread."""
-    cdef Py_ssize_t n, v, block, width
-    cdef float exps[BLOCK]
+    """Rows of losses."""
+    cdef Py_ssize_t n
     cdef float top
-    cdef double total
     cdef const float *row
-    for n in range(share_start(N, thread, threads), share_start(N, thread + 1, threads)):
-        if targets[n] < 0:
-            losses[n] = 0.0
-            continue
-        row = logits + n * V
-        top = kernels.max(row, V)
-        total = 0.0
-        for block in range((V + BLOCK - 1) // BLOCK):
-            v = block * BLOCK
-            width = min(<Py_ssize_t> BLOCK, V - v)
-            kernels.exp_shifted(exps, row + v, 1.0, top, width)
-            total += kernels.sum(exps, width)
-        losses[n] = <float> (log(total) + (<double> top - row[targets[n]]))
+    for n in range(rows.start, rows.stop):
+        losses[n] = 0.0
+        if targets[n] >= 0:
+            row = logits + n * V
+            top = kernels.max(row, V)
+            losses[n] = loss_of(kernels.exp_sum(NULL, row, 1.0, top, V), top, row[targets[n]])
 
 
 def cross_entropy_forward(losses, logits, targets, *, int threads=1):
@@ -52,28 +44,35 @@ def cross_entropy_forward(losses, logits, targets, *, int threads=1):
     disjoint({"losses": losses}, {"logits": logits, "targets": targets})
     threads = check_threads(threads)
     with nogil, parallel(num_threads=threads):
-        cross_entropy_forward_body(losses_, logits_, targets_, B * T, V, threadid(), team_size())
+        cross_entropy_forward_body(
+            losses_, logits_, targets_, V, share(B * T, 1, threadid(), team_size())
+        )
 
 
 cdef void cross_entropy_backward_body(
-    float *dlogits, const float *logits, const int *targets, double divisor,
-    Py_ssize_t N, Py_ssize_t V, int thread, int threads,
+    float *losses, float *dlogits, const float *logits, const int *targets, double divisor,
+    Py_ssize_t V, Rows rows,
 ) noexcept nogil:
-    """Rows by thread; dlogits may be logits."""
-    cdef Py_ssize_t n, v
-    cdef float factor, share = <float> (1.0 / divisor)
+    """Rows of dlogits, which may be logits, and of losses unless they are NULL: forward and
+    backward look at each logit once."""
+    cdef Py_ssize_t n
+    cdef float top, total, logit
     cdef float *row
-    for n in range(share_start(N, thread, threads), share_start(N, thread + 1, threads)):
+    for n in range(rows.start, rows.stop):
         row = dlogits + n * V
         if targets[n] < 0:
             memset(row, 0, V * sizeof(float))
+            if losses != NULL:
+                losses[n] = 0.0
             continue
+        logit = logits[n * V + targets[n]]
+        top = kernels.max(logits + n * V, V)
+        total = kernels.exp_sum(row, logits + n * V, 1.0, top, V)
+        if losses != NULL:
+            losses[n] = loss_of(total, top, logit)
         # losses = log(sum(exp(logits))) - logits[target]
-        kernels.exp_shifted(row, logits + n * V, 1.0, kernels.max(logits + n * V, V), V)
-        factor = <float> (1.0 / (divisor * kernels.sum(row, V)))
-        for v in range(V):
-            row[v] *= factor
-        row[targets[n]] -= share
+        kernels.scale(row, <float> (1.0 / (divisor * total)), V)
+        row[targets[n]] -= <float> (1.0 / divisor)
 
 
 def cross_entropy_backward(dlogits, logits, targets, divisor, *, int threads=1):
@@ -90,5 +89,6 @@ def cross_entropy_backward(dlogits, logits, targets, divisor, *, int threads=1):
     threads = check_threads(threads)
     with nogil, parallel(num_threads=threads):
         cross_entropy_backward_body(
-            dlogits_, logits_, targets_, divisor_, B * T, V, threadid(), team_size()
+            NULL, dlogits_, logits_, targets_, divisor_, V,
+            share(B * T, 1, threadid(), team_size()),
         )

@@ -6,19 +6,19 @@ from cython.parallel cimport parallel, threadid
 from libc.math cimport sqrt
 
 from .arguments cimport disjoint, floats, ids, shape_of
-from .kernels cimport kernels, share_start, team_size
+from .kernels cimport Rows, kernels, share, team_size
 
 
 cdef void embedding_forward_body(
     float *out, const int *tokens, const float *weight, const float *positions,
-    Py_ssize_t N, Py_ssize_t T, Py_ssize_t D, int thread, int threads,
+    Py_ssize_t T, Py_ssize_t D, Rows rows,
 ) noexcept nogil:
-    """Rows by thread."""
+    """Rows of out."""
     cdef Py_ssize_t n, d
     cdef float scale = <float> sqrt(<double> D)
     cdef const float *e
     cdef const float *p
-    for n in range(share_start(N, thread, threads), share_start(N, thread + 1, threads)):
+    for n in range(rows.start, rows.stop):
         e = weight + tokens[n] * D
         p = positions + (n % T) * D
         for d in range(D):
@@ -39,21 +39,18 @@ def embedding_forward(out, tokens, weight, positions, *, int threads=1):
     threads = check_threads(threads)
     with nogil, parallel(num_threads=threads):
         embedding_forward_body(
-            out_, tokens_, weight_, positions_, B * T, T, D, threadid(), team_size()
+            out_, tokens_, weight_, positions_, T, D, share(B * T, 1, threadid(), team_size())
         )
 
 
 cdef void embedding_backward_body(
-    float *dweight, const float *dout, const int *tokens,
-    Py_ssize_t N, Py_ssize_t V, Py_ssize_t D, int thread, int threads,
+    float *dweight, const float *dout, const int *tokens, Py_ssize_t N, Py_ssize_t D, Rows ids
 ) noexcept nogil:
-    """Rows of dweight by thread: each thread looks at every token and adds to its own rows."""
+    """Rows of dweight: looks at every token and adds to the rows of these ids alone."""
     cdef Py_ssize_t n
-    cdef Py_ssize_t start = share_start(V, thread, threads)
-    cdef Py_ssize_t stop = share_start(V, thread + 1, threads)
     cdef float scale = <float> sqrt(<double> D)
     for n in range(N):
-        if start <= tokens[n] < stop:
+        if ids.start <= tokens[n] < ids.stop:
             # out = scale * weight[tokens] + positions
             kernels.axpy(dweight + tokens[n] * D, scale, dout + n * D, D)
 
@@ -70,5 +67,5 @@ def embedding_backward(dweight, dout, tokens, *, int threads=1):
     threads = check_threads(threads)
     with nogil, parallel(num_threads=threads):
         embedding_backward_body(
-            dweight_, dout_, tokens_, B * T, V, D, threadid(), team_size()
+            dweight_, dout_, tokens_, B * T, D, share(V, 1, threadid(), team_size())
         )

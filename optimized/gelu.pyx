@@ -1,20 +1,26 @@
-"""Gaussian error linear unit in its tanh form; the mirror of `cllm.reference.gelu`."""
+"""Gaussian error linear unit in its tanh form; the mirror of `cllm.reference.gelu`.
+
+The derivative costs little beside the exponential that both share: forward leaves it, and backward
+is a product.
+"""
 
 from cllm.plan import check_threads
 
 from cython.parallel cimport parallel, threadid
 
 from .arguments cimport disjoint, floats, shape_of
-from .kernels cimport kernels, share_start, team_size
+from .kernels cimport Rows, kernels, share, team_size
 
 
 cdef void gelu_forward_body(
-    float *out, const float *x, Py_ssize_t N, Py_ssize_t F, int thread, int threads
+    float *out, float *slope, const float *x, Py_ssize_t F, Rows rows
 ) noexcept nogil:
-    """Rows by thread; out may be x."""
-    cdef Py_ssize_t n
-    for n in range(share_start(N, thread, threads), share_start(N, thread + 1, threads)):
-        kernels.gelu_forward(out + n * F, x + n * F, F)
+    """Rows of out and of the derivative at x; either may be NULL or x."""
+    cdef Py_ssize_t start = rows.start * F
+    kernels.gelu(
+        out + start if out != NULL else NULL, slope + start if slope != NULL else NULL,
+        x + start, (rows.stop - rows.start) * F,
+    )
 
 
 def gelu_forward(out, x, *, int threads=1):
@@ -26,17 +32,17 @@ def gelu_forward(out, x, *, int threads=1):
     disjoint({"out": out}, {"x": x})
     threads = check_threads(threads)
     with nogil, parallel(num_threads=threads):
-        gelu_forward_body(out_, x_, B * T, F, threadid(), team_size())
+        gelu_forward_body(out_, NULL, x_, F, share(B * T, 1, threadid(), team_size()))
 
 
 cdef void gelu_backward_body(
-    float *dx, const float *dout, const float *x, Py_ssize_t N, Py_ssize_t F,
-    int thread, int threads,
+    float *dx, const float *dout, const float *x, Py_ssize_t F, Rows rows
 ) noexcept nogil:
-    """Rows by thread; dx may be dout."""
-    cdef Py_ssize_t n
-    for n in range(share_start(N, thread, threads), share_start(N, thread + 1, threads)):
-        kernels.gelu_backward(dx + n * F, dout + n * F, x + n * F, F)
+    """Rows of dx."""
+    cdef Py_ssize_t i
+    gelu_forward_body(NULL, dx, x, F, rows)
+    for i in range(rows.start * F, rows.stop * F):
+        dx[i] *= dout[i]
 
 
 def gelu_backward(dx, dout, x, *, int threads=1):
@@ -49,4 +55,4 @@ def gelu_backward(dx, dout, x, *, int threads=1):
     disjoint({"dx": dx}, {"dout": dout, "x": x})
     threads = check_threads(threads)
     with nogil, parallel(num_threads=threads):
-        gelu_backward_body(dx_, dout_, x_, B * T, F, threadid(), team_size())
+        gelu_backward_body(dx_, dout_, x_, F, share(B * T, 1, threadid(), team_size()))

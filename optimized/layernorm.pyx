@@ -1,20 +1,24 @@
 """Layer normalization; the mirror of `cllm.reference.layernorm`."""
 
+import numpy as np
+
 from cllm.plan import check_threads
 
 from cython.parallel cimport parallel, threadid
+from libc.string cimport memset
 
 from .arguments cimport disjoint, floats, shape_of
-from .kernels cimport kernels, share_start, team_size
+from .kernels cimport Rows, kernels, share, team_size
+from .reduction cimport ROW_BLOCK, add_blocks_body
 
 
 cdef void layernorm_forward_body(
     float *out, float *mean, float *rstd, const float *x, const float *gain, const float *shift,
-    Py_ssize_t N, Py_ssize_t D, int thread, int threads,
+    Py_ssize_t D, Rows rows,
 ) noexcept nogil:
-    """Rows by thread."""
+    """Rows of out, mean and rstd."""
     cdef Py_ssize_t n
-    for n in range(share_start(N, thread, threads), share_start(N, thread + 1, threads)):
+    for n in range(rows.start, rows.stop):
         kernels.layernorm_forward(out + n * D, mean + n, rstd + n, x + n * D, gain, shift, D)
 
 
@@ -35,33 +39,28 @@ def layernorm_forward(out, mean, rstd, x, gain, shift, *, int threads=1):
     threads = check_threads(threads)
     with nogil, parallel(num_threads=threads):
         layernorm_forward_body(
-            out_, mean_, rstd_, x_, gain_, shift_, B * T, D, threadid(), team_size()
+            out_, mean_, rstd_, x_, gain_, shift_, D, share(B * T, 1, threadid(), team_size())
         )
 
 
-cdef void layernorm_backward_input_body(
-    float *dx, const float *dout, const float *x, const float *mean, const float *rstd,
-    const float *gain, Py_ssize_t N, Py_ssize_t D, int thread, int threads,
+cdef void layernorm_backward_body(
+    float *dx, float *sums, const float *dout, const float *dskip, const float *x,
+    const float *mean, const float *rstd, const float *gain, Py_ssize_t D, Rows rows,
 ) noexcept nogil:
-    """Rows of dx by thread."""
+    """Rows of dx = dskip + the gradient through the norm; dx may be dout or dskip.
+
+    Leaves in sums (blocks,2,D) what each block of rows adds to dgain and to dshift.
+    """
     cdef Py_ssize_t n
-    for n in range(share_start(N, thread, threads), share_start(N, thread + 1, threads)):
-        kernels.layernorm_backward(dx + n * D, dout + n * D, x + n * D, mean[n], rstd[n], gain, D)
-
-
-cdef void layernorm_backward_weight_body(
-    float *dgain, float *dshift, const float *dout, const float *x, const float *mean,
-    const float *rstd, Py_ssize_t N, Py_ssize_t D, int thread, int threads,
-) noexcept nogil:
-    """Elements of dgain and dshift by thread: each sums its own columns over all rows."""
-    cdef Py_ssize_t n, d
-    cdef Py_ssize_t start = share_start(D, thread, threads)
-    cdef Py_ssize_t stop = share_start(D, thread + 1, threads)
-    for n in range(N):
-        # out = gain * (x - mean) * rstd + shift
-        for d in range(start, stop):
-            dgain[d] += dout[n * D + d] * ((x[n * D + d] - mean[n]) * rstd[n])
-            dshift[d] += dout[n * D + d]
+    cdef float *block
+    for n in range(rows.start, rows.stop):
+        block = sums + n // ROW_BLOCK * 2 * D
+        if n % ROW_BLOCK == 0:
+            memset(block, 0, 2 * D * sizeof(float))
+        kernels.layernorm_backward(
+            dx + n * D, block, block + D, dout + n * D, dskip + n * D, x + n * D, mean[n],
+            rstd[n], gain, D,
+        )
 
 
 def layernorm_backward(dx, dgain, dshift, dout, x, mean, rstd, gain, *, int threads=1):
@@ -81,10 +80,14 @@ def layernorm_backward(dx, dgain, dshift, dout, x, mean, rstd, gain, *, int thre
         {"dout": dout, "x": x, "mean": mean, "rstd": rstd, "gain": gain},
     )
     threads = check_threads(threads)
+    cdef Py_ssize_t N = B * T
+    sums = np.empty(((N + ROW_BLOCK - 1) // ROW_BLOCK, 2, D), np.float32)
+    cdef float *sums_ = floats("sums", sums, sums.shape, True)
     with nogil, parallel(num_threads=threads):
-        layernorm_backward_input_body(
-            dx_, dout_, x_, mean_, rstd_, gain_, B * T, D, threadid(), team_size()
+        layernorm_backward_body(
+            dx_, sums_, dout_, dx_, x_, mean_, rstd_, gain_, D,
+            share(N, ROW_BLOCK, threadid(), team_size()),
         )
-        layernorm_backward_weight_body(
-            dgain_, dshift_, dout_, x_, mean_, rstd_, B * T, D, threadid(), team_size()
-        )
+    with nogil, parallel(num_threads=threads):
+        add_blocks_body(dgain_, False, sums_, 2 * D, N, share(D, 1, threadid(), team_size()))
+        add_blocks_body(dshift_, False, sums_ + D, 2 * D, N, share(D, 1, threadid(), team_size()))

@@ -1,14 +1,21 @@
+from .kernels cimport Rows
+
 cdef void linear_forward_body(
-    float *out, const float *x, const float *weight, const float *bias,
-    Py_ssize_t N, Py_ssize_t K, Py_ssize_t M, int thread, int threads,
+    float *out, const float *start, Py_ssize_t start_row, const float *x, const float *weight,
+    float *panel, Py_ssize_t K, Py_ssize_t M, Rows rows,
 ) noexcept nogil
 
 cdef void linear_backward_input_body(
-    float *dx, const float *dout, const float *weight,
-    Py_ssize_t N, Py_ssize_t K, Py_ssize_t M, int thread, int threads,
+    float *dx, const float *dout, const float *weight, float *panel,
+    Py_ssize_t K, Py_ssize_t M, Rows rows,
+) noexcept nogil
+
+cdef void linear_backward_input_times_body(
+    float *dx, const float *dout, const float *weight, float *panel,
+    Py_ssize_t K, Py_ssize_t M, Rows rows,
 ) noexcept nogil
 
 cdef void linear_backward_weight_body(
-    float *dweight, float *dbias, const float *dout, const float *x,
-    Py_ssize_t N, Py_ssize_t K, Py_ssize_t M, int thread, int threads,
+    float *dweight, bint fresh, const float *dout, const float *x, float *panel,
+    Py_ssize_t N, Py_ssize_t K, Py_ssize_t M, Rows rows,
 ) noexcept nogil

@@ -1,25 +1,26 @@
 """Matrix product with an optional bias; the mirror of `cllm.reference.linear`."""
 
+import numpy as np
+
 from cllm.plan import check_threads
 
 from cython.parallel cimport parallel, threadid
 
-from .arguments cimport disjoint, floats, shape_of
-from .kernels cimport kernels, share_start, team_size
+from .arguments cimport disjoint, floats, panels, shape_of
+from .kernels cimport TILE_ROWS, Rows, kernels, share, team_size
+from .reduction cimport ROW_BLOCK, add_blocks_body, block_sums_body
 
 
 cdef void linear_forward_body(
-    float *out, const float *x, const float *weight, const float *bias,
-    Py_ssize_t N, Py_ssize_t K, Py_ssize_t M, int thread, int threads,
+    float *out, const float *start, Py_ssize_t start_row, const float *x, const float *weight,
+    float *panel, Py_ssize_t K, Py_ssize_t M, Rows rows,
 ) noexcept nogil:
-    """Rows of out by thread; bias may be NULL."""
-    cdef Py_ssize_t n
-    cdef Py_ssize_t start = share_start(N, thread, threads)
-    cdef Py_ssize_t stop = share_start(N, thread + 1, threads)
-    kernels.gemm(stop - start, M, K, x + start * K, K, 1, weight, M, 1, out + start * M, M, 0)
-    if bias != NULL:
-        for n in range(start, stop):
-            kernels.add(out + n * M, out + n * M, bias, M)
+    """Rows of out = start + x W: start_row is 0 for a bias, M for a residual; NULL is zero."""
+    kernels.gemm(
+        rows.stop - rows.start, M, K, x + rows.start * K, K, 1, weight, M, 1,
+        out + rows.start * M, M,
+        start + rows.start * start_row if start != NULL else NULL, start_row, panel,
+    )
 
 
 def linear_forward(out, x, weight, bias, *, int threads=1):
@@ -37,36 +38,49 @@ def linear_forward(out, x, weight, bias, *, int threads=1):
         inputs["bias"] = bias
     disjoint({"out": out}, inputs)
     threads = check_threads(threads)
+    cdef float[:, ::1] panel = panels(threads)
     with nogil, parallel(num_threads=threads):
-        linear_forward_body(out_, x_, weight_, bias_, B * T, K, M, threadid(), team_size())
+        linear_forward_body(
+            out_, bias_, 0, x_, weight_, &panel[threadid(), 0], K, M,
+            share(B * T, TILE_ROWS, threadid(), team_size()),
+        )
 
 
 cdef void linear_backward_input_body(
-    float *dx, const float *dout, const float *weight,
-    Py_ssize_t N, Py_ssize_t K, Py_ssize_t M, int thread, int threads,
+    float *dx, const float *dout, const float *weight, float *panel,
+    Py_ssize_t K, Py_ssize_t M, Rows rows,
 ) noexcept nogil:
-    """Rows of dx by thread."""
-    cdef Py_ssize_t start = share_start(N, thread, threads)
-    cdef Py_ssize_t stop = share_start(N, thread + 1, threads)
+    """Rows of dx."""
     # out = x @ weight + bias
-    kernels.gemm(stop - start, K, M, dout + start * M, M, 1, weight, 1, M, dx + start * K, K, 0)
+    kernels.gemm(
+        rows.stop - rows.start, K, M, dout + rows.start * M, M, 1, weight, 1, M,
+        dx + rows.start * K, K, NULL, 0, panel,
+    )
+
+
+cdef void linear_backward_input_times_body(
+    float *dx, const float *dout, const float *weight, float *panel,
+    Py_ssize_t K, Py_ssize_t M, Rows rows,
+) noexcept nogil:
+    """Rows of dx *= the gradient of x: through what x came from, whose derivative dx held."""
+    # out = x @ weight + bias
+    kernels.gemm_times(
+        rows.stop - rows.start, K, M, dout + rows.start * M, M, 1, weight, 1, M,
+        dx + rows.start * K, K, panel,
+    )
 
 
 cdef void linear_backward_weight_body(
-    float *dweight, float *dbias, const float *dout, const float *x,
-    Py_ssize_t N, Py_ssize_t K, Py_ssize_t M, int thread, int threads,
+    float *dweight, bint fresh, const float *dout, const float *x, float *panel,
+    Py_ssize_t N, Py_ssize_t K, Py_ssize_t M, Rows rows,
 ) noexcept nogil:
-    """Rows of dweight and elements of dbias by thread; dbias may be NULL."""
-    cdef Py_ssize_t n
-    cdef Py_ssize_t start = share_start(K, thread, threads)
-    cdef Py_ssize_t stop = share_start(K, thread + 1, threads)
+    """Rows of dweight: added to, or written where it is fresh."""
+    cdef float *to = dweight + rows.start * M
     # out = x @ weight + bias
-    kernels.gemm(stop - start, M, N, x + start, 1, K, dout, M, 1, dweight + start * M, M, 1)
-    if dbias != NULL:
-        start = share_start(M, thread, threads)
-        stop = share_start(M, thread + 1, threads)
-        for n in range(N):
-            kernels.add(dbias + start, dbias + start, dout + n * M + start, stop - start)
+    kernels.gemm(
+        rows.stop - rows.start, M, N, x + rows.start, 1, K, dout, M, 1,
+        to, M, NULL if fresh else to, M, panel,
+    )
 
 
 def linear_backward(dx, dweight, dbias, dout, x, weight, *, int threads=1):
@@ -86,8 +100,21 @@ def linear_backward(dx, dweight, dbias, dout, x, weight, *, int threads=1):
         outputs["dbias"] = dbias
     disjoint(outputs, {"dout": dout, "x": x, "weight": weight})
     threads = check_threads(threads)
+    cdef Py_ssize_t N = B * T
+    cdef float[:, ::1] panel = panels(threads)
+    cdef float[:, ::1] sums = np.empty(((N + ROW_BLOCK - 1) // ROW_BLOCK, M), np.float32)
     with nogil, parallel(num_threads=threads):
-        linear_backward_input_body(dx_, dout_, weight_, B * T, K, M, threadid(), team_size())
-        linear_backward_weight_body(
-            dweight_, dbias_, dout_, x_, B * T, K, M, threadid(), team_size()
+        linear_backward_input_body(
+            dx_, dout_, weight_, &panel[threadid(), 0], K, M,
+            share(N, TILE_ROWS, threadid(), team_size()),
         )
+        linear_backward_weight_body(
+            dweight_, False, dout_, x_, &panel[threadid(), 0], N, K, M,
+            share(K, TILE_ROWS, threadid(), team_size()),
+        )
+        block_sums_body(&sums[0, 0], dout_, M, share(N, ROW_BLOCK, threadid(), team_size()))
+    if dbias_ != NULL:
+        with nogil, parallel(num_threads=threads):
+            add_blocks_body(
+                dbias_, False, &sums[0, 0], M, N, share(M, 1, threadid(), team_size())
+            )

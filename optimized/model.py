@@ -16,10 +16,10 @@ from cllm.decoder import Sampling
 from cllm.model import Model as Interface
 from cllm.model import Update
 from cllm.optimized.adam import NORM_BLOCK
-from cllm.optimized.attention import QUERIES
 from cllm.optimized.kernels import isa
-from cllm.optimized.network import Network
-from cllm.plan import Buffer, Buffers, Operation, Plan, Role, activation_buffers
+from cllm.optimized.reduction import ROW_BLOCK
+from cllm.optimized.region import Network, scratch_floats
+from cllm.plan import Buffer, Buffers, Operation, Plan, Role
 
 
 class Model(Interface):
@@ -32,24 +32,23 @@ class Model(Interface):
     def _buffers(cls, shape: Plan) -> Iterator[Buffer]:
         config = shape.config
         b, t, d, f = shape.batch_size, shape.seq_len, config.embed_dim, config.ff_dim
-        v, p = config.vocab_size, config.num_parameters
         float32, float64 = np.dtype(np.float32), np.dtype(np.float64)
+        tiles, panel = scratch_floats(t, d, config.num_heads)
+        activations: dict[str, tuple[int, ...]] = {}
         scratch: dict[str, tuple[int, ...]] = {}
         if Operation.EVALUATION in shape.operations:
-            yield from activation_buffers(shape)
-            scratch["attention_tiles"] = (shape.threads, 2, QUERIES, t)
+            activations = dict(_activations(shape))
+            scratch |= {"attention_tiles": (shape.threads, tiles), "panels": (shape.threads, panel)}
         if Operation.TRAINING in shape.operations:
-            scratch |= {
-                "dx": (b, t, d),
-                "dln": (b, t, d),
-                "dff": (b, t, f),
-                "dqkv": (b, t, 3 * d),
-            }
-            blocks = -(-p // NORM_BLOCK)
+            # two layers' sums: one is read while the next is written
+            scratch |= {"dx": (b, t, d), "row_sums": (2, -(-b * t // ROW_BLOCK), 5 * d + f)}
+            blocks = -(-config.num_parameters // NORM_BLOCK)
             yield Buffer("norm_sums", (blocks,), float64, Role.SCRATCH)
         if Operation.GENERATION in shape.operations:
-            scratch["decoded"] = (6 * d + f + t,)
-            yield Buffer("order", (v,), np.dtype(np.int32), Role.SCRATCH)
+            scratch["decoded"] = (5 * d + f + shape.threads * (2 * d + t),)
+            yield Buffer("order", (config.vocab_size,), np.dtype(np.int32), Role.SCRATCH)
+        for name, axes in activations.items():
+            yield Buffer(name, axes, float32, Role.ACTIVATION)
         for name, axes in scratch.items():
             yield Buffer(name, axes, float32, Role.SCRATCH)
 
@@ -95,3 +94,30 @@ class Model(Interface):
             uniforms,
         )
         return drawn
+
+
+def _activations(shape: Plan) -> Iterator[tuple[str, tuple[int, ...]]]:
+    """What forward leaves for backward; attention and feed-forward end in the residual stream."""
+    config = shape.config
+    b, t, d, f = shape.batch_size, shape.seq_len, config.embed_dim, config.ff_dim
+    layer_shapes: dict[str, tuple[int, ...]] = {
+        "ln1": (b, t, d),
+        "ln1_mean": (b, t),
+        "ln1_rstd": (b, t),
+        "qkv": (b, t, 3 * d),
+        "attn_lse": (b, config.num_heads, t),
+        "x_mid": (b, t, d),
+        "ln2": (b, t, d),
+        "ln2_mean": (b, t),
+        "ln2_rstd": (b, t),
+        "ff_act": (b, t, f),
+        "x_out": (b, t, d),
+    }
+    if Operation.TRAINING in shape.operations:
+        layer_shapes["ff_slope"] = (b, t, f)
+    yield "x0", (b, t, d)
+    for layer in range(config.num_layers):
+        for name, axes in layer_shapes.items():
+            yield f"layer{layer}.{name}", axes
+    yield "logits", (b, t, config.vocab_size)
+    yield "losses", (b, t)

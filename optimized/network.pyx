@@ -1,422 +1,389 @@
 """The order of operations; the mirror of `cllm.reference.network`.
 
-Promises: a whole pass, or a whole step, runs in one parallel region; a barrier stands only where
-one thread reads what another has written, and says what. Nothing is allocated after
-construction. Results do not depend on the number of threads.
-Leaves out: checking the input, which `cllm.Model` has done.
+Promises: bodies that every thread of a team runs together, each on its own rows of activations and
+its own rows of the weights' gradients; a barrier stands only where one thread reads what another
+has written, and says what. Nothing is allocated. Results do not depend on the number of threads.
+Leaves out: how many threads there are (`cllm.optimized.region`).
 
-A thread owns rows of activations, rows of a weight's gradient, or pairs of batch row and head.
+Backward keeps its gradients where forward kept what has just been read for the last time: in
+`ff_slope` the gradient of the feed-forward's input, in `qkv` that of the projections, in `x_out` of
+a layer that of the layer's input.
 """
 
-import numpy as np
-
-from cllm.layout import LAYER_TENSORS
-
-from cython.parallel cimport parallel, threadid
 from libc.math cimport INFINITY
-from libc.string cimport memmove, memset
 
-from .adam cimport adam_update_body, clip_scale_of, global_norm_body, norm_of_blocks
+from .adam cimport (
+    NORM_BLOCK, Adam, adam_of, adam_update_body, clip_scale_of, global_norm_body, norm_of_blocks,
+)
 from .attention cimport attention_backward_body, attention_decode_body, attention_forward_body
 from .cross_entropy cimport cross_entropy_backward_body, cross_entropy_forward_body
 from .embedding cimport embedding_backward_body, embedding_forward_body
-from .gelu cimport gelu_backward_body, gelu_forward_body
-from .kernels cimport Barrier, kernels, share_start, team_barrier, team_size
-from .layernorm cimport (
-    layernorm_backward_input_body, layernorm_backward_weight_body, layernorm_forward_body,
-)
+from .gelu cimport gelu_forward_body
+from .kernels cimport TILE_ROWS, Rows, kernels, share, team_barrier
+from .layernorm cimport layernorm_backward_body, layernorm_forward_body
 from .linear cimport (
-    linear_backward_input_body, linear_backward_weight_body, linear_forward_body,
+    linear_backward_input_body, linear_backward_input_times_body, linear_backward_weight_body,
+    linear_forward_body,
 )
+from .reduction cimport ROW_BLOCK, add_blocks_body, block_sums_body
 from .residual cimport residual_forward_body
-from .sampling cimport sample_body
 from .unembedding cimport (
     unembedding_backward_input_body, unembedding_backward_weight_body, unembedding_forward_body,
 )
 
-cdef struct Tensors:
-    # One layer of the parameters or of the gradients, in the order of cllm.layout.
-    float *qkv_weight
-    float *ff_in_weight
-    float *ff_in_bias
-    float *ff_out_weight
-    float *ff_out_bias
-    float *ln1_gain
-    float *ln1_shift
-    float *ln2_gain
-    float *ln2_shift
-
-LAYER_ACTIVATIONS = (
-    "ln1", "ln1_mean", "ln1_rstd", "qkv", "attn", "attn_lse", "x_mid", "ln2", "ln2_mean",
-    "ln2_rstd", "ff_in", "ff_act", "ff", "x_out", "keys", "values",
-)
-
-cdef struct Activations:
-    # One layer of the buffers, in the order of LAYER_ACTIVATIONS.
-    float *ln1
-    float *ln1_mean
-    float *ln1_rstd
-    float *qkv
-    float *attn
-    float *attn_lse
-    float *x_mid
-    float *ln2
-    float *ln2_mean
-    float *ln2_rstd
-    float *ff_in
-    float *ff_act
-    float *ff
-    float *x_out
-    float *keys
-    float *values
-
-COMMON = (
-    "parameters", "gradients", "first_moment", "second_moment", "positions", "tokens", "targets",
-    "x0", "logits", "losses", "dx", "dln", "dff", "dqkv", "attention_tiles", "norm_sums",
-    "window", "next_logits", "order", "decoded",
-)
-
-cdef struct Common:
-    # The other buffers, in the order of COMMON.
-    float *parameters
-    float *gradients
-    float *first_moment
-    float *second_moment
-    float *positions
-    int *tokens
-    int *targets
-    float *x0
-    float *logits
-    float *losses
-    float *dx
-    float *dln
-    float *dff
-    float *dqkv
-    float *attention_tiles
-    double *norm_sums
-    int *window
-    float *next_logits
-    int *order
-    float *decoded
+cdef enum:
+    # Rows of activations that go through several operations while they are in the cache.
+    CHUNK = 128
+    # Rows of a weight's gradient that are computed, and used for the update, while they are.
+    WEIGHT_ROWS = 64
+    # Elements whose update a thread takes as a whole: a cache line.
+    LINE = 16
 
 
-cdef struct Net:
-    # Sizes and addresses: all that a pass needs.
-    Py_ssize_t V, D, L, H, F, T, P
-    float *embedding
-    float *dembedding
-    const Tensors *p
-    const Tensors *g
-    const Activations *a
-    Common c
-    Barrier *barrier
+cdef Py_ssize_t parts(Rows rows, Py_ssize_t most) noexcept nogil:
+    """How many parts of at most `most` rows there are."""
+    return (rows.stop - rows.start + most - 1) // most
+
+
+cdef Rows part(Rows rows, Py_ssize_t i, Py_ssize_t most) noexcept nogil:
+    cdef Rows some
+    some.start = rows.start + i * most
+    some.stop = min(some.start + most, rows.stop)
+    return some
+
+
+cdef bint sequences_meet(Py_ssize_t B, Py_ssize_t T, int threads) noexcept nogil:
+    """Whether rows of one sequence, or its heads, belong to several threads."""
+    return threads > 1 and (B % threads != 0 or (B // threads * T) % ROW_BLOCK != 0)
 
 
 cdef void forward_body(
-    const Net *net, Py_ssize_t B, Py_ssize_t T, int thread, int threads
+    const Net *net, const int *tokens, Py_ssize_t B, Py_ssize_t T, int thread, int threads
 ) noexcept nogil:
-    cdef Py_ssize_t N = B * T, D = net.D, F = net.F, H = net.H, layer
+    """From tokens (B,T) to `logits`."""
+    cdef Py_ssize_t N = B * T, D = net.D, layer, i
+    cdef Rows rows = share(N, ROW_BLOCK, thread, threads), some
+    cdef Rows pairs = share(B * net.H, 1, thread, threads)
+    cdef bint meet = sequences_meet(B, T, threads)
     cdef const Common *c = &net.c
     cdef const Tensors *w
     cdef const Activations *a
+    cdef float *panel = c.panels + thread * net.panel
     cdef float *x = c.x0
-    embedding_forward_body(x, c.tokens, net.embedding, c.positions, N, T, D, thread, threads)
+    embedding_forward_body(x, tokens, net.embedding, c.positions, T, D, rows)
     for layer in range(net.L):
         w = net.p + layer
         a = net.a + layer
-        layernorm_forward_body(
-            a.ln1, a.ln1_mean, a.ln1_rstd, x, w.ln1_gain, w.ln1_shift, N, D, thread, threads
-        )
-        linear_forward_body(a.qkv, a.ln1, w.qkv_weight, NULL, N, D, 3 * D, thread, threads)
-        team_barrier(net.barrier, threads)  # attention reads all rows of qkv
+        for i in range(parts(rows, CHUNK)):
+            some = part(rows, i, CHUNK)
+            layernorm_forward_body(
+                a.ln1, a.ln1_mean, a.ln1_rstd, x, w.ln1_gain, w.ln1_shift, D, some
+            )
+            linear_forward_body(a.qkv, NULL, 0, a.ln1, w.qkv_weight, panel, D, 3 * D, some)
+        if meet:
+            team_barrier(net.barrier, threads)  # attention reads all rows of a sequence
         attention_forward_body(
-            a.attn, a.attn_lse, a.qkv, c.attention_tiles, B, T, D, H, thread, threads
+            a.x_mid, x, a.attn_lse, a.qkv, c.attention_tiles + thread * net.tiles, panel,
+            T, D, net.H, pairs,
         )
-        team_barrier(net.barrier, threads)  # rows of attn come from several heads
-        residual_forward_body(a.x_mid, x, a.attn, N, D, thread, threads)
+        if meet:
+            team_barrier(net.barrier, threads)  # rows of x_mid come from several heads
 
         x = a.x_mid
-        layernorm_forward_body(
-            a.ln2, a.ln2_mean, a.ln2_rstd, x, w.ln2_gain, w.ln2_shift, N, D, thread, threads
-        )
-        linear_forward_body(a.ff_in, a.ln2, w.ff_in_weight, w.ff_in_bias, N, D, F, thread, threads)
-        gelu_forward_body(a.ff_act, a.ff_in, N, F, thread, threads)
-        linear_forward_body(
-            a.ff, a.ff_act, w.ff_out_weight, w.ff_out_bias, N, F, D, thread, threads
-        )
-        residual_forward_body(a.x_out, x, a.ff, N, D, thread, threads)
+        for i in range(parts(rows, CHUNK)):
+            some = part(rows, i, CHUNK)
+            layernorm_forward_body(
+                a.ln2, a.ln2_mean, a.ln2_rstd, x, w.ln2_gain, w.ln2_shift, D, some
+            )
+            feed_forward_body(net, a, w, x, panel, some)
         x = a.x_out
-    unembedding_forward_body(c.logits, x, net.embedding, N, net.V, D, thread, threads)
+    unembedding_forward_body(c.logits, x, net.embedding, panel, net.V, D, rows)
+
+
+cdef void feed_forward_body(
+    const Net *net, const Activations *a, const Tensors *w, const float *x, float *panel, Rows rows
+) noexcept nogil:
+    """Rows of x_out = x + gelu(ln2 W1 + b1) W2 + b2."""
+    cdef Py_ssize_t D = net.D, F = net.F, n
+    cdef float *ff_in = a.ff_slope if a.ff_slope != NULL else a.ff_act
+    cdef Rows one
+    linear_forward_body(ff_in, w.ff_in_bias, 0, a.ln2, w.ff_in_weight, panel, D, F, rows)
+    gelu_forward_body(a.ff_act, a.ff_slope, ff_in, F, rows)
+    for n in range(rows.start, rows.stop):
+        one.start, one.stop = 0, 1
+        residual_forward_body(a.x_out + n * D, x + n * D, w.ff_out_bias, D, one)
+    linear_forward_body(a.x_out, a.x_out, D, a.ff_act, w.ff_out_weight, panel, F, D, rows)
+
+
+cdef void loss_body(
+    const Net *net, Py_ssize_t N, int thread, int threads
+) noexcept nogil:
+    """From `logits` and `targets` to `losses`."""
+    cdef const Common *c = &net.c
+    cross_entropy_forward_body(
+        c.losses, c.logits, c.targets, net.V, share(N, ROW_BLOCK, thread, threads)
+    )
+
+
+cdef double mean_loss(const Net *net, Py_ssize_t N, double divisor) noexcept nogil:
+    """The rows' losses summed in their order, whoever computed them."""
+    cdef Py_ssize_t n
+    cdef double total = 0.0
+    for n in range(N):
+        total += net.c.losses[n]
+    return total / divisor
+
+
+cdef struct Gradients:
+    # What becomes of them: added to what is there or written afresh; used at once or left (NULL).
+    bint fresh
+    const Adam *adam
+
+
+cdef void use(
+    const Net *net, Gradients how, const float *gradient, Py_ssize_t start, Py_ssize_t stop
+) noexcept nogil:
+    """Update the parameters of these elements of a gradient, if it is to be used at once."""
+    cdef Rows elements
+    cdef const Common *c = &net.c
+    if how.adam != NULL:
+        elements.start = gradient - c.gradients + start
+        elements.stop = gradient - c.gradients + stop
+        adam_update_body(
+            c.parameters, c.first_moment, c.second_moment, c.gradients, how.adam, elements
+        )
+
+
+cdef void weight_body(
+    const Net *net, Gradients how, float *dweight, const float *dout, const float *x,
+    Py_ssize_t N, Py_ssize_t K, Py_ssize_t M, int thread, int threads,
+) noexcept nogil:
+    """The thread's rows of a matrix's gradient."""
+    cdef Rows rows = share(K, TILE_ROWS, thread, threads), some
+    cdef float *panel = net.c.panels + thread * net.panel
+    cdef Py_ssize_t i
+    for i in range(parts(rows, WEIGHT_ROWS)):
+        some = part(rows, i, WEIGHT_ROWS)
+        linear_backward_weight_body(dweight, how.fresh, dout, x, panel, N, K, M, some)
+        use(net, how, dweight, some.start * M, some.stop * M)
+
+
+cdef void vector_body(
+    const Net *net, Gradients how, float *dvector, const float *sums, Py_ssize_t stride,
+    Py_ssize_t N, Py_ssize_t M, int thread, int threads,
+) noexcept nogil:
+    """The thread's elements of the gradient of a bias, gain or shift."""
+    cdef Rows columns = share(M, LINE, thread, threads)
+    add_blocks_body(dvector, how.fresh, sums, stride, N, columns)
+    use(net, how, dvector, columns.start, columns.stop)
+
+
+cdef void backward_layer_body(
+    const Net *net, Gradients how, Py_ssize_t layer, Py_ssize_t B, Py_ssize_t T,
+    int thread, int threads,
+) noexcept nogil:
+    """From the gradient of a layer's output to that of its input, and to its tensors'."""
+    cdef Py_ssize_t N = B * T, D = net.D, F = net.F
+    cdef Py_ssize_t blocks = (N + ROW_BLOCK - 1) // ROW_BLOCK
+    cdef Rows rows = share(N, ROW_BLOCK, thread, threads)
+    cdef bint meet = sequences_meet(B, T, threads)
+    cdef const Common *c = &net.c
+    cdef const Tensors *w = net.p + layer
+    cdef const Tensors *d = net.g + layer
+    cdef const Activations *a = net.a + layer
+    cdef float *panel = c.panels + thread * net.panel
+    cdef const float *x = net.a[layer - 1].x_out if layer > 0 else c.x0
+    cdef const float *dx_out = net.a[layer + 1].x_out if layer < net.L - 1 else c.dx
+    # The next layer's sums lie elsewhere: a faster thread writes them while these are read.
+    cdef float *ln1_sums = c.row_sums + layer % 2 * blocks * (5 * D + F)
+    cdef float *ln2_sums = ln1_sums + blocks * 2 * D
+    cdef float *ff_out_sums = ln2_sums + blocks * 2 * D
+    cdef float *ff_in_sums = ff_out_sums + blocks * D
+
+    # x_out = x_mid + ff: dx_out is the gradient of both
+    block_sums_body(ff_out_sums, dx_out, D, rows)
+    linear_backward_input_times_body(a.ff_slope, dx_out, w.ff_out_weight, panel, F, D, rows)
+    block_sums_body(ff_in_sums, a.ff_slope, F, rows)
+    linear_backward_input_body(a.x_out, a.ff_slope, w.ff_in_weight, panel, D, F, rows)
+    layernorm_backward_body(
+        a.x_out, ln2_sums, a.x_out, dx_out, a.x_mid, a.ln2_mean, a.ln2_rstd, w.ln2_gain, D, rows
+    )
+
+    # x_mid = x + attn: the gradient in x_out is that of both
+    if meet:
+        team_barrier(net.barrier, threads)  # attention reads all rows of a sequence
+    attention_backward_body(
+        a.qkv, a.x_out, a.qkv, a.attn_lse, c.attention_tiles + thread * net.tiles, panel,
+        T, D, net.H, share(B * net.H, 1, thread, threads),
+    )
+    if meet:
+        team_barrier(net.barrier, threads)  # rows of dqkv come from several heads
+    linear_backward_input_body(a.x_mid, a.qkv, w.qkv_weight, panel, D, 3 * D, rows)
+    layernorm_backward_body(
+        a.x_out, ln1_sums, a.x_mid, a.x_out, x, a.ln1_mean, a.ln1_rstd, w.ln1_gain, D, rows
+    )
+
+    # a tensor's gradient reads all rows; nothing of what it reads is written before the next one
+    team_barrier(net.barrier, threads)
+    weight_body(net, how, d.ff_out_weight, dx_out, a.ff_act, N, F, D, thread, threads)
+    weight_body(net, how, d.ff_in_weight, a.ff_slope, a.ln2, N, D, F, thread, threads)
+    weight_body(net, how, d.qkv_weight, a.qkv, a.ln1, N, D, 3 * D, thread, threads)
+    vector_body(net, how, d.ff_out_bias, ff_out_sums, D, N, D, thread, threads)
+    vector_body(net, how, d.ff_in_bias, ff_in_sums, F, N, F, thread, threads)
+    vector_body(net, how, d.ln1_gain, ln1_sums, 2 * D, N, D, thread, threads)
+    vector_body(net, how, d.ln1_shift, ln1_sums + D, 2 * D, N, D, thread, threads)
+    vector_body(net, how, d.ln2_gain, ln2_sums, 2 * D, N, D, thread, threads)
+    vector_body(net, how, d.ln2_shift, ln2_sums + D, 2 * D, N, D, thread, threads)
+
+
+cdef void backward_from_logits_body(
+    const Net *net, Gradients how, const int *tokens, Py_ssize_t B, Py_ssize_t T,
+    int thread, int threads,
+) noexcept nogil:
+    """From the gradient of the logits, which lies in their place, to those of all tensors."""
+    cdef Py_ssize_t N = B * T, D = net.D, V = net.V, layer
+    cdef Rows rows = share(N, ROW_BLOCK, thread, threads)
+    cdef Rows ids = share(V, TILE_ROWS, thread, threads)
+    cdef const Common *c = &net.c
+    cdef float *panel = c.panels + thread * net.panel
+    unembedding_backward_input_body(c.dx, c.logits, net.embedding, panel, V, D, rows)
+    team_barrier(net.barrier, threads)  # a tensor's gradient reads all rows
+    unembedding_backward_weight_body(
+        net.dembedding, how.fresh, c.logits, net.a[net.L - 1].x_out, panel, N, V, D, ids
+    )
+    team_barrier(net.barrier, threads)  # x_out has been read: its rows get their gradient
+    for layer in range(net.L - 1, -1, -1):
+        backward_layer_body(net, how, layer, B, T, thread, threads)
+    embedding_backward_body(net.dembedding, net.a.x_out, tokens, N, D, ids)
+    use(net, how, net.dembedding, ids.start * D, ids.stop * D)
 
 
 cdef void backward_body(
-    const Net *net, Py_ssize_t B, Py_ssize_t T, double divisor, int thread, int threads
+    const Net *net, const int *tokens, const int *targets, Py_ssize_t B, Py_ssize_t T,
+    double divisor, int thread, int threads,
 ) noexcept nogil:
-    cdef Py_ssize_t N = B * T, D = net.D, F = net.F, H = net.H, V = net.V, layer
+    """Add to the gradients."""
     cdef const Common *c = &net.c
-    cdef const Tensors *w
-    cdef const Tensors *d
-    cdef const Activations *a
-    cdef const float *x = net.a[net.L - 1].x_out
-    # The logits become their gradient in place.
-    cross_entropy_backward_body(c.logits, c.logits, c.targets, divisor, N, V, thread, threads)
-    unembedding_backward_input_body(c.dx, c.logits, net.embedding, N, V, D, thread, threads)
-    # a weight's gradient reads all rows: of dlogits here, of dx below
-    team_barrier(net.barrier, threads)
-    unembedding_backward_weight_body(net.dembedding, c.logits, x, N, V, D, thread, threads)
-    for layer in range(net.L - 1, -1, -1):
-        w = net.p + layer
-        d = net.g + layer
-        a = net.a + layer
-        # x_out = x_mid + ff: dx is the gradient of both
-        linear_backward_input_body(c.dff, c.dx, w.ff_out_weight, N, F, D, thread, threads)
-        gelu_backward_body(c.dff, c.dff, a.ff_in, N, F, thread, threads)
-        linear_backward_input_body(c.dln, c.dff, w.ff_in_weight, N, D, F, thread, threads)
-        linear_backward_weight_body(
-            d.ff_out_weight, d.ff_out_bias, c.dx, a.ff_act, N, F, D, thread, threads
-        )
-        # all rows of dff and dln are written, and all of dx has been read
-        team_barrier(net.barrier, threads)
-        linear_backward_weight_body(
-            d.ff_in_weight, d.ff_in_bias, c.dff, a.ln2, N, D, F, thread, threads
-        )
-        layernorm_backward_weight_body(
-            d.ln2_gain, d.ln2_shift, c.dln, a.x_mid, a.ln2_mean, a.ln2_rstd, N, D, thread, threads
-        )
-        layernorm_backward_input_body(
-            c.dx, c.dln, a.x_mid, a.ln2_mean, a.ln2_rstd, w.ln2_gain, N, D, thread, threads
-        )
-
-        # x_mid = x + attn: dx is the gradient of both
-        # attention reads all rows of dx; all of dff and dln has been read
-        team_barrier(net.barrier, threads)
-        attention_backward_body(
-            c.dqkv, c.dx, a.qkv, a.attn, a.attn_lse, c.attention_tiles, B, T, D, H,
-            thread, threads,
-        )
-        # rows of dqkv come from several heads; all of dx has been read
-        team_barrier(net.barrier, threads)
-        x = net.a[layer - 1].x_out if layer > 0 else c.x0
-        linear_backward_input_body(c.dln, c.dqkv, w.qkv_weight, N, D, 3 * D, thread, threads)
-        linear_backward_weight_body(
-            d.qkv_weight, NULL, c.dqkv, a.ln1, N, D, 3 * D, thread, threads
-        )
-        team_barrier(net.barrier, threads)  # all rows of dln are written
-        layernorm_backward_weight_body(
-            d.ln1_gain, d.ln1_shift, c.dln, x, a.ln1_mean, a.ln1_rstd, N, D, thread, threads
-        )
-        layernorm_backward_input_body(
-            c.dx, c.dln, x, a.ln1_mean, a.ln1_rstd, w.ln1_gain, N, D, thread, threads
-        )
-        # all rows of dx are written, and all of dln has been read
-        team_barrier(net.barrier, threads)
-    embedding_backward_body(net.dembedding, c.dx, c.tokens, N, V, D, thread, threads)
+    cdef Gradients how
+    how.fresh, how.adam = False, NULL
+    cross_entropy_backward_body(
+        NULL, c.logits, c.logits, targets, divisor, net.V,
+        share(B * T, ROW_BLOCK, thread, threads),
+    )
+    backward_from_logits_body(net, how, tokens, B, T, thread, threads)
 
 
-cdef void zero_gradients_body(const Net *net, int thread, int threads) noexcept nogil:
-    cdef Py_ssize_t start = share_start(net.P, thread, threads)
-    cdef Py_ssize_t stop = share_start(net.P, thread + 1, threads)
-    memset(net.c.gradients + start, 0, (stop - start) * sizeof(float))
-
-
-cdef struct Hyper:
-    # cllm.Update as C numbers; clip is infinite where it is off.
-    double step, learning_rate, beta1, beta2, epsilon, weight_decay, clip
-
-
-cdef void update_body(const Net *net, const Hyper *u, int thread, int threads) noexcept nogil:
+cdef void update_body(
+    const Net *net, const Hyper *hyper, int thread, int threads
+) noexcept nogil:
+    """From the gradients and the moments to the parameters."""
     cdef const Common *c = &net.c
+    cdef Py_ssize_t blocks = (net.P + NORM_BLOCK - 1) // NORM_BLOCK
     cdef double scale = 1.0
-    if u.clip != INFINITY:
-        global_norm_body(c.norm_sums, c.gradients, net.P, thread, threads)
+    cdef Adam adam
+    if hyper.clip != INFINITY:
+        global_norm_body(c.norm_sums, c.gradients, net.P, share(blocks, 1, thread, threads))
         team_barrier(net.barrier, threads)  # the norm reads all blocks' sums
-        scale = clip_scale_of(norm_of_blocks(c.norm_sums, net.P), u.clip)
+        scale = clip_scale_of(norm_of_blocks(c.norm_sums, net.P), hyper.clip)
+    adam = adam_of(
+        hyper.step, hyper.learning_rate, hyper.beta1, hyper.beta2, hyper.epsilon,
+        hyper.weight_decay, scale,
+    )
     adam_update_body(
-        c.parameters, c.first_moment, c.second_moment, c.gradients, u.step, u.learning_rate,
-        u.beta1, u.beta2, u.epsilon, u.weight_decay, scale, net.P, thread, threads,
+        c.parameters, c.first_moment, c.second_moment, c.gradients, &adam,
+        share(net.P, LINE, thread, threads),
     )
 
 
-cdef void decode_body(const Net *net, Py_ssize_t position) noexcept nogil:
-    """One token on one thread, its row of activations in `decoded`."""
-    cdef Py_ssize_t D = net.D, F = net.F, layer, v
+cdef void step_body(
+    const Net *net, const int *tokens, const int *targets, Py_ssize_t B, Py_ssize_t T,
+    double divisor, const Hyper *hyper, double *loss, int thread, int threads,
+) noexcept nogil:
+    """Forward, loss, backward and update; each gradient is used as soon as it stands, unless the
+    norm of all is to be clipped."""
+    cdef const Common *c = &net.c
+    cdef Gradients how
+    cdef Adam adam = adam_of(
+        hyper.step, hyper.learning_rate, hyper.beta1, hyper.beta2, hyper.epsilon,
+        hyper.weight_decay, 1.0,
+    )
+    how.fresh, how.adam = True, &adam if hyper.clip == INFINITY else NULL
+    forward_body(net, tokens, B, T, thread, threads)
+    cross_entropy_backward_body(
+        c.losses, c.logits, c.logits, targets, divisor, net.V,
+        share(B * T, ROW_BLOCK, thread, threads),
+    )
+    backward_from_logits_body(net, how, tokens, B, T, thread, threads)
+    if how.adam == NULL:
+        team_barrier(net.barrier, threads)  # the norm reads all gradients
+        update_body(net, hyper, thread, threads)
+    team_barrier(net.barrier, threads)  # what follows reads all losses and all parameters
+    if thread == 0:
+        loss[0] = mean_loss(net, B * T, divisor)
+
+
+cdef void decode_body(
+    const Net *net, Py_ssize_t position, int thread, int threads
+) noexcept nogil:
+    """From the token at `position` of `window` and the cache to `next_logits` (V,).
+
+    `forward_body` for one row of one token. Threads share the columns of each product; the
+    residual stream and its norms cost less than a barrier: each thread has its own.
+    """
+    cdef Py_ssize_t D = net.D, F = net.F, width = D // net.H, layer, third
     cdef const Common *c = &net.c
     cdef const Tensors *w
     cdef const Activations *a
-    cdef float *x = c.decoded
+    cdef Rows heads = share(net.H, 1, thread, threads), hidden = share(F, LINE, thread, threads)
+    cdef Rows columns = share(D, LINE, thread, threads), ids = share(net.V, LINE, thread, threads)
+    cdef Rows one
+    cdef float *qkv = c.decoded
+    cdef float *attn = qkv + 3 * D
+    cdef float *ff = attn + D
+    cdef float *act = ff + D
+    cdef float *x = act + F + thread * (2 * D + net.T)
     cdef float *normed = x + D
-    cdef float *branch = normed + D
-    cdef float *qkv = branch + D
-    cdef float *hidden = qkv + 3 * D
-    cdef float *scores = hidden + F
+    cdef float *scores = normed + D
     cdef float mean, rstd
+    one.start, one.stop = 0, 1
     embedding_forward_body(
-        x, c.window + position, net.embedding, c.positions + position * D, 1, 1, D, 0, 1
+        x, c.window + position, net.embedding, c.positions + position * D, 1, D, one
     )
     for layer in range(net.L):
         w = net.p + layer
         a = net.a + layer
-        layernorm_forward_body(normed, &mean, &rstd, x, w.ln1_gain, w.ln1_shift, 1, D, 0, 1)
-        linear_forward_body(qkv, normed, w.qkv_weight, NULL, 1, D, 3 * D, 0, 1)
-        attention_decode_body(branch, a.keys, a.values, qkv, scores, position, D, net.H, 0, 1)
-        residual_forward_body(x, x, branch, 1, D, 0, 1)
-
-        layernorm_forward_body(normed, &mean, &rstd, x, w.ln2_gain, w.ln2_shift, 1, D, 0, 1)
-        linear_forward_body(hidden, normed, w.ff_in_weight, w.ff_in_bias, 1, D, F, 0, 1)
-        gelu_forward_body(hidden, hidden, 1, F, 0, 1)
-        linear_forward_body(branch, hidden, w.ff_out_weight, w.ff_out_bias, 1, F, D, 0, 1)
-        residual_forward_body(x, x, branch, 1, D, 0, 1)
-    for v in range(net.V):  # a row of logits: dot products read E as it lies
-        c.next_logits[v] = kernels.dot(x, net.embedding + v * D, D)
-
-
-cdef Py_ssize_t append_body(const Net *net, int token, Py_ssize_t length) noexcept nogil:
-    """Append a token to the window and decode it; returns the new length of the context."""
-    cdef Py_ssize_t kept = net.T // 2, position
-    if length == net.T:  # slide: the last half is fed again from position 0
-        memmove(net.c.window, net.c.window + net.T - kept, kept * sizeof(int))
-        for position in range(kept):
-            decode_body(net, position)
-        length = kept
-    net.c.window[length] = token
-    decode_body(net, length)
-    return length + 1
-
-
-cdef enum:
-    # Multiply-adds of a forward pass below which one more thread costs more than it brings.
-    WORK_PER_THREAD = 500_000
-
-
-cdef class Network:
-    """The passes over the buffers of one plan."""
-
-    cdef Net net
-    cdef Barrier barrier
-    cdef int threads
-    cdef tuple alive  # what the addresses point into
-
-    def __init__(self, plan, buffers, parameters, gradients):
-        """Take the buffers of a plan by name, and its parameters and gradients by tensor name."""
-        cdef Net *net = &self.net
-        net.barrier = &self.barrier
-        config = plan.config
-        net.V, net.D, net.L = config.vocab_size, config.embed_dim, config.num_layers
-        net.H, net.F, net.T = config.num_heads, config.ff_dim, plan.seq_len
-        net.P, self.threads = config.num_parameters, plan.threads
-        layers = [f"layer{layer}." for layer in range(config.num_layers)]
-        tensors = [name for name, *_ in LAYER_TENSORS]
-        p = addresses(parameters, layers, tensors, sizeof(Tensors))
-        g = addresses(gradients, layers, tensors, sizeof(Tensors))
-        a = addresses(buffers, layers, LAYER_ACTIVATIONS, sizeof(Activations))
-        common = addresses(buffers, [""], COMMON, sizeof(Common))
-        embeddings = addresses(parameters, [""], ["embedding"], sizeof(void *))
-        dembeddings = addresses(gradients, [""], ["embedding"], sizeof(void *))
-        net.p = <const Tensors *> <size_t> p.ctypes.data
-        net.g = <const Tensors *> <size_t> g.ctypes.data
-        net.a = <const Activations *> <size_t> a.ctypes.data
-        net.c = (<const Common *> <size_t> common.ctypes.data)[0]
-        net.embedding = <float *> <size_t> embeddings[0, 0]
-        net.dembedding = <float *> <size_t> dembeddings[0, 0]
-        self.alive = (buffers, parameters, gradients, p, g, a)
-
-    cdef int team(self, Py_ssize_t N) noexcept:
-        """How many of the planned threads work on N rows: the one place that decides it."""
-        cdef Py_ssize_t useful = 1 + N * self.net.P // WORK_PER_THREAD
-        return <int> min(<Py_ssize_t> self.threads, useful)
-
-    def forward(self, Py_ssize_t B, Py_ssize_t T):
-        """From `tokens` to `logits`."""
-        cdef int team = self.team(B * T)
-        with nogil, parallel(num_threads=team):
-            forward_body(&self.net, B, T, threadid(), team_size())
-
-    def loss(self, Py_ssize_t B, Py_ssize_t T, double divisor):
-        """From `logits` and `targets` to the loss."""
-        cdef int team = self.team(B * T)
-        cdef const Common *c = &self.net.c
-        with nogil, parallel(num_threads=team):
-            cross_entropy_forward_body(
-                c.losses, c.logits, c.targets, B * T, self.net.V, threadid(), team_size()
+        layernorm_forward_body(normed, &mean, &rstd, x, w.ln1_gain, w.ln1_shift, D, one)
+        for third in range(3):
+            decode_columns(
+                qkv + third * D, normed, w.qkv_weight + third * D, NULL, D, 3 * D,
+                heads.start * width, heads.stop * width,
             )
-        return self.mean_loss(B * T, divisor)
+        attention_decode_body(attn, a.keys, a.values, qkv, scores, position, D, net.H, heads)
+        team_barrier(net.barrier, threads)  # the residual stream gets all heads
+        residual_forward_body(x, x, attn, D, one)
 
-    def backward(self, Py_ssize_t B, Py_ssize_t T, double divisor):
-        """Add to the gradients."""
-        cdef int team = self.team(B * T)
-        with nogil, parallel(num_threads=team):
-            backward_body(&self.net, B, T, divisor, threadid(), team_size())
-
-    def update(self, update):
-        """From the gradients and the moments to the parameters."""
-        cdef int team = self.team(1)
-        cdef Hyper hyper = hyper_of(update)
-        with nogil, parallel(num_threads=team):
-            update_body(&self.net, &hyper, threadid(), team_size())
-
-    def step(self, Py_ssize_t B, Py_ssize_t T, double divisor, update):
-        """Zero gradients, forward, loss, backward and update in one parallel region."""
-        cdef int team = self.team(B * T)
-        cdef Hyper hyper = hyper_of(update)
-        cdef const Common *c = &self.net.c
-        with nogil, parallel(num_threads=team):
-            zero_gradients_body(&self.net, threadid(), team_size())
-            forward_body(&self.net, B, T, threadid(), team_size())
-            cross_entropy_forward_body(
-                c.losses, c.logits, c.targets, B * T, self.net.V, threadid(), team_size()
-            )
-            backward_body(&self.net, B, T, divisor, threadid(), team_size())
-            # the update reads all gradients and writes what backward has read
-            team_barrier(&self.barrier, team_size())
-            update_body(&self.net, &hyper, threadid(), team_size())
-        return self.mean_loss(B * T, divisor)
-
-    cdef double mean_loss(self, Py_ssize_t N, double divisor):
-        """The rows' losses summed in their order, whoever computed them."""
-        cdef Py_ssize_t n
-        cdef double total = 0.0
-        for n in range(N):
-            total += self.net.c.losses[n]
-        return total / divisor
-
-    def append(self, int token, Py_ssize_t length):
-        """Append a token to a context of `length`; returns the new length."""
-        with nogil:
-            length = append_body(&self.net, token, length)
-        return length
-
-    def generate(
-        self, int[::1] drawn, Py_ssize_t length, double temperature, Py_ssize_t top_k,
-        double top_p, const double[::1] uniforms,
-    ):
-        """Draw and append len(drawn) tokens; returns the new length of the context."""
-        cdef Py_ssize_t i
-        cdef const Common *c = &self.net.c
-        with nogil:
-            for i in range(drawn.shape[0]):
-                drawn[i] = sample_body(
-                    c.order, c.next_logits, self.net.V, temperature, top_k, top_p, uniforms[i]
-                )
-                length = append_body(&self.net, drawn[i], length)
-        return length
+        layernorm_forward_body(normed, &mean, &rstd, x, w.ln2_gain, w.ln2_shift, D, one)
+        decode_columns(
+            act, normed, w.ff_in_weight, w.ff_in_bias, D, F, hidden.start, hidden.stop
+        )
+        kernels.gelu(act + hidden.start, NULL, act + hidden.start, hidden.stop - hidden.start)
+        team_barrier(net.barrier, threads)  # a column of W2 meets all of act
+        decode_columns(
+            ff, act, w.ff_out_weight, w.ff_out_bias, F, D, columns.start, columns.stop
+        )
+        team_barrier(net.barrier, threads)  # the residual stream gets all columns
+        residual_forward_body(x, x, ff, D, one)
+    kernels.dots(
+        ids.stop - ids.start, D, net.embedding + ids.start * D, D, x, c.next_logits + ids.start
+    )
 
 
-cdef Hyper hyper_of(object update):
-    cdef Hyper hyper
-    hyper.step, hyper.learning_rate = update.step, update.learning_rate
-    hyper.beta1, hyper.beta2, hyper.epsilon = update.beta1, update.beta2, update.epsilon
-    hyper.weight_decay = update.weight_decay
-    hyper.clip = INFINITY if update.clip is None else update.clip
-    return hyper
-
-
-cdef object addresses(object arrays, object prefixes, object names, size_t size):
-    """Addresses (prefixes, names) of arrays by name, 0 where the plan does not need one."""
-    if len(names) * sizeof(void *) != size:
-        raise RuntimeError(f"a struct of {size} bytes does not match its fields {names}")
-    table = np.zeros((len(prefixes), len(names)), np.uintp)
-    for i, prefix in enumerate(prefixes):
-        for j, name in enumerate(names):
-            if prefix + name in arrays:
-                table[i, j] = arrays[prefix + name].ctypes.data
-    return table
+cdef void decode_columns(
+    float *out, const float *x, const float *weight, const float *bias, Py_ssize_t K,
+    Py_ssize_t M, Py_ssize_t start, Py_ssize_t stop,
+) noexcept nogil:
+    """Elements start..stop of out = bias + x W, W (K,M); a bias of NULL is zero."""
+    kernels.gemv(
+        stop - start, K, x, weight + start, M, out + start,
+        bias + start if bias != NULL else NULL,
+    )

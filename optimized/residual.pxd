@@ -1,4 +1,5 @@
+from .kernels cimport Rows
+
 cdef void residual_forward_body(
-    float *out, const float *x, const float *branch, Py_ssize_t N, Py_ssize_t D,
-    int thread, int threads,
+    float *out, const float *x, const float *branch, Py_ssize_t D, Rows rows
 ) noexcept nogil

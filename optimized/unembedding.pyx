@@ -4,18 +4,19 @@ from cllm.plan import check_threads
 
 from cython.parallel cimport parallel, threadid
 
-from .arguments cimport disjoint, floats, shape_of
-from .kernels cimport kernels, share_start, team_size
+from .arguments cimport disjoint, floats, panels, shape_of
+from .kernels cimport TILE_ROWS, Rows, kernels, share, team_size
 
 
 cdef void unembedding_forward_body(
-    float *logits, const float *x, const float *weight,
-    Py_ssize_t N, Py_ssize_t V, Py_ssize_t D, int thread, int threads,
+    float *logits, const float *x, const float *weight, float *panel,
+    Py_ssize_t V, Py_ssize_t D, Rows rows,
 ) noexcept nogil:
-    """Rows of logits by thread."""
-    cdef Py_ssize_t start = share_start(N, thread, threads)
-    cdef Py_ssize_t stop = share_start(N, thread + 1, threads)
-    kernels.gemm(stop - start, V, D, x + start * D, D, 1, weight, 1, D, logits + start * V, V, 0)
+    """Rows of logits."""
+    kernels.gemm(
+        rows.stop - rows.start, V, D, x + rows.start * D, D, 1, weight, 1, D,
+        logits + rows.start * V, V, NULL, 0, panel,
+    )
 
 
 def unembedding_forward(logits, x, weight, *, int threads=1):
@@ -28,30 +29,37 @@ def unembedding_forward(logits, x, weight, *, int threads=1):
     cdef const float *weight_ = floats("weight", weight, (V, D))
     disjoint({"logits": logits}, {"x": x, "weight": weight})
     threads = check_threads(threads)
+    cdef float[:, ::1] panel = panels(threads)
     with nogil, parallel(num_threads=threads):
-        unembedding_forward_body(logits_, x_, weight_, B * T, V, D, threadid(), team_size())
+        unembedding_forward_body(
+            logits_, x_, weight_, &panel[threadid(), 0], V, D,
+            share(B * T, TILE_ROWS, threadid(), team_size()),
+        )
 
 
 cdef void unembedding_backward_input_body(
-    float *dx, const float *dlogits, const float *weight,
-    Py_ssize_t N, Py_ssize_t V, Py_ssize_t D, int thread, int threads,
+    float *dx, const float *dlogits, const float *weight, float *panel,
+    Py_ssize_t V, Py_ssize_t D, Rows rows,
 ) noexcept nogil:
-    """Rows of dx by thread."""
-    cdef Py_ssize_t start = share_start(N, thread, threads)
-    cdef Py_ssize_t stop = share_start(N, thread + 1, threads)
+    """Rows of dx."""
     # logits = x @ weight.T
-    kernels.gemm(stop - start, D, V, dlogits + start * V, V, 1, weight, D, 1, dx + start * D, D, 0)
+    kernels.gemm(
+        rows.stop - rows.start, D, V, dlogits + rows.start * V, V, 1, weight, D, 1,
+        dx + rows.start * D, D, NULL, 0, panel,
+    )
 
 
 cdef void unembedding_backward_weight_body(
-    float *dweight, const float *dlogits, const float *x,
-    Py_ssize_t N, Py_ssize_t V, Py_ssize_t D, int thread, int threads,
+    float *dweight, bint fresh, const float *dlogits, const float *x, float *panel,
+    Py_ssize_t N, Py_ssize_t V, Py_ssize_t D, Rows ids,
 ) noexcept nogil:
-    """Rows of dweight by thread."""
-    cdef Py_ssize_t start = share_start(V, thread, threads)
-    cdef Py_ssize_t stop = share_start(V, thread + 1, threads)
+    """Rows of dweight: added to, or written where it is fresh."""
+    cdef float *to = dweight + ids.start * D
     # logits = x @ weight.T
-    kernels.gemm(stop - start, D, N, dlogits + start, 1, V, x, D, 1, dweight + start * D, D, 1)
+    kernels.gemm(
+        ids.stop - ids.start, D, N, dlogits + ids.start, 1, V, x, D, 1,
+        to, D, NULL if fresh else to, D, panel,
+    )
 
 
 def unembedding_backward(dx, dweight, dlogits, x, weight, *, int threads=1):
@@ -66,10 +74,13 @@ def unembedding_backward(dx, dweight, dlogits, x, weight, *, int threads=1):
     cdef const float *weight_ = floats("weight", weight, (V, D))
     disjoint({"dx": dx, "dweight": dweight}, {"dlogits": dlogits, "x": x, "weight": weight})
     threads = check_threads(threads)
+    cdef float[:, ::1] panel = panels(threads)
     with nogil, parallel(num_threads=threads):
         unembedding_backward_input_body(
-            dx_, dlogits_, weight_, B * T, V, D, threadid(), team_size()
+            dx_, dlogits_, weight_, &panel[threadid(), 0], V, D,
+            share(B * T, TILE_ROWS, threadid(), team_size()),
         )
         unembedding_backward_weight_body(
-            dweight_, dlogits_, x_, B * T, V, D, threadid(), team_size()
+            dweight_, False, dlogits_, x_, &panel[threadid(), 0], B * T, V, D,
+            share(V, TILE_ROWS, threadid(), team_size()),
         )

@@ -1,105 +1,163 @@
-/* Matrix product by register tiles of MR rows and NR columns, after Goto & van de Geijn 2008
+/* Matrix product by register tiles of MR rows and NV vectors, after Goto & van de Geijn 2008
  * (Anatomy of High-Performance Matrix Multiplication).
  *
- * b is packed panel by panel into a buffer on the stack, so that every layout of b costs the
- * same; columns beyond the last are packed as zeros and never stored.
+ * A tile broadcasts elements of a, in any layout, and loads vectors along the rows of b: b is read
+ * where it lies, as its rows are contiguous. Out-of-order cores hide the way to the second and
+ * third cache as long as a tile of a stays in the first. Only a transposed b, and the last columns
+ * where they do not fill a vector, are packed first.
  */
 #ifndef CLLM_GEMM_H
 #define CLLM_GEMM_H
 
+#include "kernels.h"
 #include "vector.h"
 
 #if defined(__AVX512F__)
 #define MR 8
+#define NV 3
 #elif defined(__AVX2__)
 #define MR 6
+#define NV 2
 #else
 #define MR 4
+#define NV 2
 #endif
-#define NR (2 * LANES)
-#define KC 256
+#define NR (NV * LANES)
 
-/* One tile; mr is a constant at every call, so that the sums live in registers. */
-static inline __attribute__((always_inline)) void
-gemm_tile(const int mr, ptrdiff_t depth, const float *a, ptrdiff_t a_row, ptrdiff_t a_col,
-          const float *panel, float *c, ptrdiff_t c_row, ptrdiff_t cols, int accumulate)
+_Static_assert(NR <= GEMM_COLUMNS, "the panel holds the columns of a tile");
+
+/* What becomes of a tile: c = start + a b, c = start + c where start is c, or c = c * (a b). */
+typedef enum { PLUS, TIMES } Finish;
+
+/* One tile of mr rows and nv vectors, of which the first `cols` elements are stored. mr, nv and
+ * finish are constants at every call, so that the sums live in registers. */
+INLINE void gemm_tile(const int mr, const int nv, const Finish finish, ptrdiff_t depth,
+                      const float *a, ptrdiff_t a_row, ptrdiff_t a_col,
+                      const float *b, ptrdiff_t b_row, float *c, ptrdiff_t c_row,
+                      const float *start, ptrdiff_t start_row, ptrdiff_t cols)
 {
-    vec left[MR], right[MR];
+    vec sums[MR][NV];
 #pragma GCC unroll 8
     for (int i = 0; i < mr; i++)
-        left[i] = right[i] = (vec){0};
+#pragma GCC unroll 3
+        for (int j = 0; j < nv; j++)
+            sums[i][j] = (vec){0};
     for (ptrdiff_t k = 0; k < depth; k++) {
-        const vec b_left = vec_load(panel + k * NR);
-        const vec b_right = vec_load(panel + k * NR + LANES);
+        vec right[NV];
+#pragma GCC unroll 3
+        for (int j = 0; j < nv; j++)
+            right[j] = vec_load(b + k * b_row + j * LANES);
 #pragma GCC unroll 8
         for (int i = 0; i < mr; i++) {
-            const float x = a[i * a_row + k * a_col];
-            left[i] += x * b_left;
-            right[i] += x * b_right;
+            const float left = a[i * a_row + k * a_col];
+#pragma GCC unroll 3
+            for (int j = 0; j < nv; j++)
+                sums[i][j] += left * right[j];
         }
     }
-#pragma GCC unroll 8
-    for (int i = 0; i < mr; i++) {
-        float sums[NR];
-        vec_store(sums, left[i]);
-        vec_store(sums + LANES, right[i]);
-        float *row = c + i * c_row;
-        if (accumulate)
-            for (ptrdiff_t j = 0; j < cols; j++)
-                row[j] += sums[j];
-        else
-            for (ptrdiff_t j = 0; j < cols; j++)
-                row[j] = sums[j];
-    }
+    for (int i = 0; i < mr; i++)
+#pragma GCC unroll 3
+        for (int j = 0; j < nv; j++) {
+            float *to = c + i * c_row + j * LANES;
+            const ptrdiff_t n = cols - j * LANES;
+            vec out = sums[i][j];
+            if (finish == TIMES)
+                out *= vec_load_upto(to, n);
+            else if (start != NULL)
+                out += vec_load_upto(start + i * start_row + j * LANES, n);
+            vec_store_upto(to, out, n);
+        }
 }
 
+/* panel (depth, nv * LANES): the columns of b side by side, those beyond `cols` zero. */
 static void gemm_pack(float *panel, const float *b, ptrdiff_t b_row, ptrdiff_t b_col,
                       ptrdiff_t depth, ptrdiff_t cols)
 {
-    if (b_col == 1 && cols == NR) {
-        for (ptrdiff_t k = 0; k < depth; k++)
-            memcpy(panel + k * NR, b + k * b_row, NR * sizeof(float));
-        return;
+    const ptrdiff_t width = (cols + LANES - 1) / LANES * LANES;
+    for (ptrdiff_t j = 0; j < width; j += LANES) {
+        const ptrdiff_t n = cols - j < LANES ? cols - j : LANES;
+        ptrdiff_t k = 0;
+        if (b_row == 1)
+            for (; k + LANES <= depth; k += LANES) {
+                vec rows[LANES];
+                for (ptrdiff_t i = 0; i < LANES; i++)
+                    rows[i] = i < n ? vec_load(b + (j + i) * b_col + k) : (vec){0};
+                vec_transpose(rows);
+                for (ptrdiff_t i = 0; i < LANES; i++)
+                    vec_store(panel + (k + i) * width + j, rows[i]);
+            }
+        for (; k < depth; k++)
+            for (ptrdiff_t i = 0; i < LANES; i++)
+                panel[k * width + j + i] = i < n ? b[k * b_row + (j + i) * b_col] : 0.0f;
     }
-    for (ptrdiff_t j = 0; j < NR; j++)
-        for (ptrdiff_t k = 0; k < depth; k++)
-            panel[k * NR + j] = j < cols ? b[k * b_row + j * b_col] : 0.0f;
+}
+
+INLINE void gemm_finish(const Finish finish, const ptrdiff_t block,
+                        ptrdiff_t rows, ptrdiff_t cols, ptrdiff_t depth,
+                        const float *a, ptrdiff_t a_row, ptrdiff_t a_col,
+                        const float *b, ptrdiff_t b_row, ptrdiff_t b_col,
+                        float *c, ptrdiff_t c_row,
+                        const float *start, ptrdiff_t start_row, float *panel)
+{
+    for (ptrdiff_t k = 0; k < depth || k == 0; k += block) {
+        const ptrdiff_t deep = depth - k < block ? depth - k : block;
+        const float *from = k > 0 ? c : start;
+        const ptrdiff_t from_row = k > 0 ? c_row : start_row;
+        for (ptrdiff_t j = 0; j < cols; j += NR) {
+            const ptrdiff_t width = cols - j < NR ? cols - j : NR;
+            const ptrdiff_t vectors = (width + LANES - 1) / LANES;
+            const float *right = b + k * b_row + j * b_col;
+            ptrdiff_t right_row = b_row;
+            if (b_col != 1 || width % LANES != 0) {
+                gemm_pack(panel, right, b_row, b_col, deep, width);
+                right = panel;
+                right_row = vectors * LANES;
+            }
+            for (ptrdiff_t i = 0; i < rows; i += MR) {
+                const ptrdiff_t high = rows - i < MR ? rows - i : MR;
+#define TILE(mr, nv)                                                                     \
+    case (nv - 1) * MR + mr:                                                             \
+        gemm_tile(mr, nv, finish, deep, a + i * a_row + k * a_col, a_row, a_col, right,  \
+                  right_row, c + i * c_row + j, c_row,                                   \
+                  from == NULL ? NULL : from + i * from_row + j, from_row, width);       \
+        break;
+#define TILES(nv) TILE(1, nv) TILE(2, nv) TILE(3, nv) TILE(4, nv) MORE_TILES(nv)
+#if MR == 8
+#define MORE_TILES(nv) TILE(5, nv) TILE(6, nv) TILE(7, nv) TILE(8, nv)
+#elif MR == 6
+#define MORE_TILES(nv) TILE(5, nv) TILE(6, nv)
+#else
+#define MORE_TILES(nv)
+#endif
+                switch ((vectors - 1) * MR + high) {
+                    TILES(1)
+                    TILES(2)
+#if NV == 3
+                    TILES(3)
+#endif
+                }
+            }
+        }
+    }
 }
 
 static void gemm(ptrdiff_t rows, ptrdiff_t cols, ptrdiff_t depth,
                  const float *a, ptrdiff_t a_row, ptrdiff_t a_col,
                  const float *b, ptrdiff_t b_row, ptrdiff_t b_col,
-                 float *c, ptrdiff_t c_row, int accumulate)
+                 float *c, ptrdiff_t c_row,
+                 const float *start, ptrdiff_t start_row, float *panel)
 {
-    float panel[KC * NR];
-    for (ptrdiff_t j = 0; j < cols; j += NR) {
-        const ptrdiff_t width = cols - j < NR ? cols - j : NR;
-        for (ptrdiff_t k = 0; k < depth; k += KC) {
-            const ptrdiff_t deep = depth - k < KC ? depth - k : KC;
-            const int add = accumulate || k > 0;
-            gemm_pack(panel, b + k * b_row + j * b_col, b_row, b_col, deep, width);
-            for (ptrdiff_t i = 0; i < rows; i += MR) {
-                const float *from = a + i * a_row + k * a_col;
-                float *to = c + i * c_row + j;
-                switch (rows - i < MR ? rows - i : MR) {
-#define TILE(mr) gemm_tile(mr, deep, from, a_row, a_col, panel, to, c_row, width, add)
-                case 1: TILE(1); break;
-                case 2: TILE(2); break;
-                case 3: TILE(3); break;
-#if MR > 4
-                case 4: TILE(4); break;
-                case 5: TILE(5); break;
-#endif
-#if MR > 6
-                case 6: TILE(6); break;
-                case 7: TILE(7); break;
-#endif
-                default: TILE(MR); break;
-#undef TILE
-                }
-            }
-        }
-    }
+    gemm_finish(PLUS, GEMM_DEPTH, rows, cols, depth, a, a_row, a_col, b, b_row, b_col, c, c_row,
+                start, start_row, panel);
+}
+
+static void gemm_times(ptrdiff_t rows, ptrdiff_t cols, ptrdiff_t depth,
+                       const float *a, ptrdiff_t a_row, ptrdiff_t a_col,
+                       const float *b, ptrdiff_t b_row, ptrdiff_t b_col,
+                       float *c, ptrdiff_t c_row, float *panel)
+{
+    gemm_finish(TIMES, depth, rows, cols, depth, a, a_row, a_col, b, b_row, b_col, c, c_row,
+                NULL, 0, panel);
 }
 
 #endif

@@ -1,7 +1,12 @@
 /* One instruction-set level: compiled once for each, with LEVEL its name. */
 #include "kernels.h"
 
+#include "adam.h"
+#include "attention.h"
+#include "exp.h"
 #include "gemm.h"
+#include "gemv.h"
+#include "layernorm.h"
 #include "rows.h"
 
 #define JOIN_(a, b) a##b
@@ -10,6 +15,6 @@
 #define STRING(a) STRING_(a)
 
 const Kernels JOIN(kernels_, LEVEL) = {
-    STRING(LEVEL), gemm, dot, axpy, add, max, sum, sum_squares, exp_shifted,
-    gelu_forward, gelu_backward, layernorm_forward, layernorm_backward, adam,
+    STRING(LEVEL), gemm, gemm_times, gemv, dots, axpy, add, scale, max, sum_squares, exp_sum,
+    gelu, layernorm_forward, layernorm_backward, attention_forward, attention_backward, adam,
 };

@@ -1,4 +1,4 @@
-/* The kernels: tight loops over one tile or one row.
+/* The kernels: tight loops over one tile, one row or one head.
  *
  * They know neither Python, malloc nor threads. One source, compiled once for each
  * instruction-set level; each level exports one table. All sizes are element counts, all arrays
@@ -9,40 +9,91 @@
 
 #include <stddef.h>
 
+enum {
+    GEMM_COLUMNS = 48,     /* columns of b in a packed panel, for every level */
+    GEMM_DEPTH = 512,      /* rows of b that gemm takes at a time */
+    ATTENTION_QUERIES = 64 /* queries that attention takes at a time */
+};
+
 typedef struct {
     const char *name;
 
-    /* c (rows,cols) = a (rows,depth) b (depth,cols), added to c where accumulate is not 0.
-     * Strides in elements: a[i*a_row + k*a_col], b[k*b_row + j*b_col], c[i*c_row + j]. Each
+    /* c (rows,cols) = start + a (rows,depth) b (depth,cols). Strides in elements:
+     * a[i*a_row + k*a_col], b[k*b_row + j*b_col], c[i*c_row + j], start[i*start_row + j]; start
+     * may be c or NULL, for zero; panel is scratch of GEMM_COLUMNS * min(depth, GEMM_DEPTH). Each
      * element of c is summed in one order, whatever the other rows and columns are. */
     void (*gemm)(ptrdiff_t rows, ptrdiff_t cols, ptrdiff_t depth,
                  const float *a, ptrdiff_t a_row, ptrdiff_t a_col,
                  const float *b, ptrdiff_t b_row, ptrdiff_t b_col,
-                 float *c, ptrdiff_t c_row, int accumulate);
+                 float *c, ptrdiff_t c_row,
+                 const float *start, ptrdiff_t start_row, float *panel);
 
-    float (*dot)(const float *x, const float *y, ptrdiff_t n);
+    /* c = c * (a b), element by element; panel is scratch of GEMM_COLUMNS * depth. */
+    void (*gemm_times)(ptrdiff_t rows, ptrdiff_t cols, ptrdiff_t depth,
+                       const float *a, ptrdiff_t a_row, ptrdiff_t a_col,
+                       const float *b, ptrdiff_t b_row, ptrdiff_t b_col,
+                       float *c, ptrdiff_t c_row, float *panel);
+
+    /* out (cols,) = start + x (depth,) w, w[k*w_row + j]; start may be out or NULL, for zero */
+    void (*gemv)(ptrdiff_t cols, ptrdiff_t depth, const float *x, const float *w,
+                 ptrdiff_t w_row, float *out, const float *start);
+
+    /* out (rows,) = m x, m[i*m_row + k], x (depth,) */
+    void (*dots)(ptrdiff_t rows, ptrdiff_t depth, const float *m, ptrdiff_t m_row,
+                 const float *x, float *out);
+
     void (*axpy)(float *y, float a, const float *x, ptrdiff_t n);          /* y += a x */
     void (*add)(float *out, const float *x, const float *y, ptrdiff_t n);  /* out may be x or y */
-    float (*max)(const float *x, ptrdiff_t n);
-    float (*sum)(const float *x, ptrdiff_t n);
+    void (*scale)(float *x, float a, ptrdiff_t n);                         /* x *= a */
+    float (*max)(const float *x, ptrdiff_t n);                             /* NaN if there is one */
     double (*sum_squares)(const float *x, ptrdiff_t n);
 
-    /* out = exp(a x - shift); out may be x */
-    void (*exp_shifted)(float *out, const float *x, float a, float shift, ptrdiff_t n);
+    /* The sum of out = exp(a x - shift); out may be x, or NULL where the sum alone is wanted. */
+    float (*exp_sum)(float *out, const float *x, float a, float shift, ptrdiff_t n);
 
-    void (*gelu_forward)(float *out, const float *x, ptrdiff_t n);
-    void (*gelu_backward)(float *dx, const float *dout, const float *x, ptrdiff_t n);
+    /* out = gelu(x), slope = its derivative; either may be NULL or x */
+    void (*gelu)(float *out, float *slope, const float *x, ptrdiff_t n);
 
     /* one row of n = D elements */
     void (*layernorm_forward)(float *out, float *mean, float *rstd, const float *x,
                               const float *gain, const float *shift, ptrdiff_t n);
-    void (*layernorm_backward)(float *dx, const float *dout, const float *x, float mean,
-                               float rstd, const float *gain, ptrdiff_t n);
+
+    /* dx = dskip + the gradient through the norm; adds to dgain and dshift. dx may be dout or
+     * dskip. */
+    void (*layernorm_backward)(float *dx, float *dgain, float *dshift, const float *dout,
+                               const float *dskip, const float *x, float mean, float rstd,
+                               const float *gain, ptrdiff_t n);
+
+    /* One head of one sequence, T tokens, q, k, v and their gradients with rows `row` apart:
+     * out = start + softmax(q k^T / sqrt(width)) v, causal, rows out_row apart; start may be NULL,
+     * for zero. Leaves lse (T,), the logarithm of each denominator. scratch: attention_scratch,
+     * panel as for gemm. */
+    void (*attention_forward)(float *out, const float *start, ptrdiff_t out_row, float *lse,
+                              const float *q, const float *k, const float *v, ptrdiff_t row,
+                              ptrdiff_t T, ptrdiff_t width, float *scratch, float *panel);
+
+    /* dq, dk and dv may be q, k and v. */
+    void (*attention_backward)(float *dq, float *dk, float *dv, const float *dout,
+                               ptrdiff_t out_row, const float *lse, const float *q,
+                               const float *k, const float *v, ptrdiff_t row, ptrdiff_t T,
+                               ptrdiff_t width, float *scratch, float *panel);
 
     void (*adam)(float *parameters, float *first, float *second, const float *gradients,
                  ptrdiff_t n, float beta1, float rest1, float beta2, float rest2, float scale,
                  float decay, float rate, float second_correction, float epsilon);
 } Kernels;
+
+/* Floats of scratch for products of any depth, and for gemm_times up to this one. */
+static inline ptrdiff_t panel_floats(ptrdiff_t depth)
+{
+    return GEMM_COLUMNS * (depth > GEMM_DEPTH ? depth : GEMM_DEPTH);
+}
+
+/* Floats of scratch for one head of T tokens. */
+static inline ptrdiff_t attention_scratch(ptrdiff_t T, ptrdiff_t width)
+{
+    return 2 * ATTENTION_QUERIES * (T + width) + 2 * T * width;
+}
 
 /* The best level this processor runs, or the one called `name`; NULL if it is unknown or the
  * processor lacks it. kernels_names lists the levels built, best first, separated by spaces. */

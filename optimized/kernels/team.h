@@ -82,11 +82,36 @@ static inline int team_size(void) { return 1; }
 static inline int team_survives_fork(void) { return 0; }
 #endif
 
-/* Where the share of a thread starts; it ends where the next one's starts. */
-static inline ptrdiff_t share_start(ptrdiff_t n, int thread, int threads)
+/* Where the share of a thread starts, a multiple of grain; it ends where the next one's starts. */
+static inline ptrdiff_t share_start(ptrdiff_t n, ptrdiff_t grain, int thread, int threads)
 {
-    const ptrdiff_t each = n / threads, more = n % threads;
-    return thread * each + (thread < more ? thread : more);
+    const ptrdiff_t grains = (n + grain - 1) / grain;
+    const ptrdiff_t each = grains / threads, more = grains % threads;
+    const ptrdiff_t start = (thread * each + (thread < more ? thread : more)) * grain;
+    return start < n ? start : n;
 }
+
+/* Denormal numbers count as 0 between these two, in the calling thread: where the processor is
+ * slow with them, weights that fade away would slow a step down by much. */
+#if defined(__x86_64__)
+static inline unsigned flush_denormals(void)
+{
+    const unsigned before = __builtin_ia32_stmxcsr();
+    __builtin_ia32_ldmxcsr(before | 0x8040);  /* flush to zero, denormals are zero */
+    return before;
+}
+static inline void restore_denormals(unsigned before) { __builtin_ia32_ldmxcsr(before); }
+#elif defined(__aarch64__)
+static inline unsigned flush_denormals(void)
+{
+    const unsigned before = (unsigned)__builtin_aarch64_get_fpcr();
+    __builtin_aarch64_set_fpcr(before | 1u << 24);
+    return before;
+}
+static inline void restore_denormals(unsigned before) { __builtin_aarch64_set_fpcr(before); }
+#else
+static inline unsigned flush_denormals(void) { return 0; }
+static inline void restore_denormals(unsigned before) { (void)before; }
+#endif
 
 #endif
