@@ -33,9 +33,9 @@ from .unembedding cimport (
 
 cdef enum:
     # Rows of activations that go through several operations while they are in the cache.
-    CHUNK = 128
+    CHUNK = 64
     # Rows of a weight's gradient that are computed, and used for the update, while they are.
-    WEIGHT_ROWS = 64
+    WEIGHT_ROWS = 128
     # Elements whose update a thread takes as a whole: a cache line.
     LINE = 16
 

@@ -2,9 +2,8 @@
  * (Anatomy of High-Performance Matrix Multiplication).
  *
  * A tile broadcasts elements of a, in any layout, and loads vectors along the rows of b: b is read
- * where it lies, as its rows are contiguous. Out-of-order cores hide the way to the second and
- * third cache as long as a tile of a stays in the first. Only a transposed b, and the last columns
- * where they do not fill a vector, are packed first.
+ * where it lies, as its rows are contiguous, and fetched ahead. Only a transposed b, and the last
+ * columns where they do not fill a vector, are packed first.
  */
 #ifndef CLLM_GEMM_H
 #define CLLM_GEMM_H
@@ -29,12 +28,33 @@ _Static_assert(NR <= GEMM_COLUMNS, "the panel holds the columns of a tile");
 /* What becomes of a tile: c = start + a b, c = start + c where start is c, or c = c * (a b). */
 typedef enum { PLUS, TIMES } Finish;
 
+/* Lines of the next columns of b, fetched a few at a time while the tiles of these are computed:
+ * more at once would keep the loads of the tile itself waiting. */
+typedef struct {
+    const float *row;
+    ptrdiff_t stride, rows, lines, line, each;
+} Ahead;
+
+enum { LINE = 16 };  /* floats of a cache line */
+
+INLINE void gemm_fetch(Ahead *ahead)
+{
+    for (ptrdiff_t n = 0; n < ahead->each && ahead->rows > 0; n++) {
+        __builtin_prefetch(ahead->row + ahead->line * LINE);
+        if (++ahead->line == ahead->lines) {
+            ahead->line = 0;
+            ahead->row += ahead->stride;
+            ahead->rows--;
+        }
+    }
+}
+
 /* One tile of mr rows and nv vectors, of which the first `cols` elements are stored. mr, nv and
  * finish are constants at every call, so that the sums live in registers. */
 INLINE void gemm_tile(const int mr, const int nv, const Finish finish, ptrdiff_t depth,
                       const float *a, ptrdiff_t a_row, ptrdiff_t a_col,
                       const float *b, ptrdiff_t b_row, float *c, ptrdiff_t c_row,
-                      const float *start, ptrdiff_t start_row, ptrdiff_t cols)
+                      const float *start, ptrdiff_t start_row, ptrdiff_t cols, Ahead *ahead)
 {
     vec sums[MR][NV];
 #pragma GCC unroll 8
@@ -42,24 +62,39 @@ INLINE void gemm_tile(const int mr, const int nv, const Finish finish, ptrdiff_t
 #pragma GCC unroll 3
         for (int j = 0; j < nv; j++)
             sums[i][j] = (vec){0};
-    for (ptrdiff_t k = 0; k < depth; k++) {
-        vec right[NV];
+    ptrdiff_t k = 0;
+    for (int part = 0; part < mr; part++) {
+        /* What is stored at the end is fetched row by row, for the same reason. */
+        gemm_fetch(ahead);
 #pragma GCC unroll 3
         for (int j = 0; j < nv; j++)
-            right[j] = vec_load(b + k * b_row + j * LANES);
-#pragma GCC unroll 8
-        for (int i = 0; i < mr; i++) {
-            const float left = a[i * a_row + k * a_col];
+            __builtin_prefetch(c + part * c_row + j * LANES, 1);
+        for (const ptrdiff_t stop = depth * (part + 1) / mr; k < stop; k++) {
+            vec right[NV];
+            /* of a row-major a, one row at a time */
+            __builtin_prefetch(a_col == 1 ? a + k % 8 * a_row + k / 8 * 8 + 32
+                                          : a + (k + 16) * a_col);
 #pragma GCC unroll 3
-            for (int j = 0; j < nv; j++)
-                sums[i][j] += left * right[j];
+            for (int j = 0; j < nv; j++) {
+                __builtin_prefetch(b + (k + 8) * b_row + j * LANES);
+                right[j] = vec_load(b + k * b_row + j * LANES);
+            }
+#pragma GCC unroll 8
+            for (int i = 0; i < mr; i++) {
+                const float left = a[i * a_row + k * a_col];
+#pragma GCC unroll 3
+                for (int j = 0; j < nv; j++)
+                    sums[i][j] += left * right[j];
+            }
         }
     }
+    const int whole = cols >= nv * LANES;
+#pragma GCC unroll 8
     for (int i = 0; i < mr; i++)
 #pragma GCC unroll 3
         for (int j = 0; j < nv; j++) {
             float *to = c + i * c_row + j * LANES;
-            const ptrdiff_t n = cols - j * LANES;
+            const ptrdiff_t n = whole ? LANES : cols - j * LANES;
             vec out = sums[i][j];
             if (finish == TIMES)
                 out *= vec_load_upto(to, n);
@@ -80,16 +115,37 @@ static void gemm_pack(float *panel, const float *b, ptrdiff_t b_row, ptrdiff_t b
         if (b_row == 1)
             for (; k + LANES <= depth; k += LANES) {
                 vec rows[LANES];
-                for (ptrdiff_t i = 0; i < LANES; i++)
+#pragma GCC unroll 16
+                for (int i = 0; i < LANES; i++)
                     rows[i] = i < n ? vec_load(b + (j + i) * b_col + k) : (vec){0};
                 vec_transpose(rows);
-                for (ptrdiff_t i = 0; i < LANES; i++)
+#pragma GCC unroll 16
+                for (int i = 0; i < LANES; i++)
                     vec_store(panel + (k + i) * width + j, rows[i]);
             }
         for (; k < depth; k++)
             for (ptrdiff_t i = 0; i < LANES; i++)
                 panel[k * width + j + i] = i < n ? b[k * b_row + (j + i) * b_col] : 0.0f;
     }
+}
+
+/* The next panel, of at most `cols` columns, spread over the parts of the tiles of these rows. */
+INLINE Ahead gemm_ahead(const float *b, ptrdiff_t b_row, ptrdiff_t b_col, ptrdiff_t rows,
+                        ptrdiff_t depth, ptrdiff_t cols)
+{
+    const ptrdiff_t width = cols < 0 ? 0 : cols < NR ? cols : NR;
+    Ahead ahead = {.row = b};
+    if (b_col == 1) {
+        ahead.stride = b_row;
+        ahead.rows = width > 0 ? depth : 0;
+        ahead.lines = (width + LINE - 1) / LINE;
+    } else {
+        ahead.stride = b_col;
+        ahead.rows = width;
+        ahead.lines = (depth + LINE - 1) / LINE;
+    }
+    ahead.each = ahead.rows * ahead.lines / rows + 1;
+    return ahead;
 }
 
 INLINE void gemm_finish(const Finish finish, const ptrdiff_t block,
@@ -108,6 +164,7 @@ INLINE void gemm_finish(const Finish finish, const ptrdiff_t block,
             const ptrdiff_t vectors = (width + LANES - 1) / LANES;
             const float *right = b + k * b_row + j * b_col;
             ptrdiff_t right_row = b_row;
+            Ahead ahead = gemm_ahead(right + NR * b_col, b_row, b_col, rows, deep, cols - j - NR);
             if (b_col != 1 || width % LANES != 0) {
                 gemm_pack(panel, right, b_row, b_col, deep, width);
                 right = panel;
@@ -119,7 +176,7 @@ INLINE void gemm_finish(const Finish finish, const ptrdiff_t block,
     case (nv - 1) * MR + mr:                                                             \
         gemm_tile(mr, nv, finish, deep, a + i * a_row + k * a_col, a_row, a_col, right,  \
                   right_row, c + i * c_row + j, c_row,                                   \
-                  from == NULL ? NULL : from + i * from_row + j, from_row, width);       \
+                  from == NULL ? NULL : from + i * from_row + j, from_row, width, &ahead); \
         break;
 #define TILES(nv) TILE(1, nv) TILE(2, nv) TILE(3, nv) TILE(4, nv) MORE_TILES(nv)
 #if MR == 8
