@@ -155,7 +155,9 @@ INLINE void gemm_finish(const Finish finish, const ptrdiff_t block,
                         float *c, ptrdiff_t c_row,
                         const float *start, ptrdiff_t start_row, float *panel)
 {
-    for (ptrdiff_t k = 0; k < depth || k == 0; k += block) {
+    if (rows == 0)
+        return;  /* a thread without a share */
+    for (ptrdiff_t k = 0; k < depth; k += block) {
         const ptrdiff_t deep = depth - k < block ? depth - k : block;
         const float *from = k > 0 ? c : start;
         const ptrdiff_t from_row = k > 0 ? c_row : start_row;
