@@ -2,8 +2,8 @@
  * one statistic a query kept instead of its probabilities.
  *
  * Scores are computed transposed, keys by queries: the lanes of a vector are queries, so that the
- * softmax needs no sum across lanes. Above the diagonal nothing is computed, but for the lanes
- * that share a vector with the diagonal: these are masked.
+ * softmax needs no sum across lanes. Keys and queries go by blocks of LANES: above the diagonal
+ * nothing is computed but in the blocks that it crosses, where what is not seen is masked.
  */
 #ifndef CLLM_ATTENTION_H
 #define CLLM_ATTENTION_H
@@ -13,20 +13,14 @@
 #include "exp.h"
 #include "gemm.h"
 
-/* Where the tile of queries first.. has columns for key j: whole vectors from the diagonal on. */
-INLINE ptrdiff_t attention_column(ptrdiff_t key, ptrdiff_t first)
-{
-    return key > first ? (key - first) / LANES * LANES : 0;
-}
-
 /* s (keys,lanes) = m x: rows of m by the transposed tile x (width,lanes), up to the diagonal. */
 static void attention_scores(float *s, const float *m, ptrdiff_t row, const float *x,
                              ptrdiff_t first, ptrdiff_t keys, ptrdiff_t lanes, ptrdiff_t width,
                              float *panel)
 {
-    for (ptrdiff_t j = 0; j < keys; j += MR) {
-        const ptrdiff_t high = keys - j < MR ? keys - j : MR;
-        const ptrdiff_t column = attention_column(j, first);
+    for (ptrdiff_t j = 0; j < keys; j += LANES) {
+        const ptrdiff_t high = keys - j < LANES ? keys - j : LANES;
+        const ptrdiff_t column = j > first ? j - first : 0;
         gemm(high, lanes - column, width, m + j * row, row, 1, x + column, lanes, 1,
              s + j * lanes + column, lanes, NULL, 0, panel);
     }
@@ -36,15 +30,6 @@ static void attention_scores(float *s, const float *m, ptrdiff_t row, const floa
 INLINE ivec attention_seen(ptrdiff_t query, ptrdiff_t key)
 {
     return (ivec){EACH_LANE} >= (int32_t)(key - query);
-}
-
-/* Where tiles of MR keys do not end with a vector of queries, the last one goes on below the
- * vector's diagonal: what it has there counts as 0. */
-INLINE void attention_clear(float *s, ptrdiff_t seen, ptrdiff_t keys, ptrdiff_t lanes)
-{
-    if (LANES % MR != 0)
-        for (ptrdiff_t j = seen; j < keys && j < seen + MR - 1; j++)
-            vec_store(s + j * lanes, (vec){0});
 }
 
 static void attention_forward(float *out, const float *start, ptrdiff_t out_row, float *lse,
@@ -80,10 +65,9 @@ static void attention_forward(float *out, const float *start, ptrdiff_t out_row,
             const vec share = 1.0f / total;
             for (ptrdiff_t j = 0; j < seen; j++)
                 vec_store(p + j * lanes + l, vec_load(p + j * lanes + l) * share);
-            attention_clear(p + l, seen, keys, lanes);
         }
-        for (ptrdiff_t i = 0; i < n; i += MR) {
-            const ptrdiff_t high = n - i < MR ? n - i : MR, at = (first + i) * out_row;
+        for (ptrdiff_t i = 0; i < n; i += LANES) {
+            const ptrdiff_t high = n - i < LANES ? n - i : LANES, at = (first + i) * out_row;
             gemm(high, width, first + i + high, p + i, 1, lanes, v, row, 1, out + at, out_row,
                  start == NULL ? NULL : start + at, out_row, panel);
         }
@@ -95,8 +79,8 @@ static void attention_backward_keys(float *d, const float *p, const float *x, pt
                                     ptrdiff_t first, ptrdiff_t n, ptrdiff_t lanes,
                                     ptrdiff_t width, float *panel)
 {
-    for (ptrdiff_t j = 0; j < first + n; j += MR) {
-        const ptrdiff_t high = first + n - j < MR ? first + n - j : MR;
+    for (ptrdiff_t j = 0; j < first + n; j += LANES) {
+        const ptrdiff_t high = first + n - j < LANES ? first + n - j : LANES;
         const ptrdiff_t skip = j > first ? j - first : 0;
         float *to = d + j * width;
         gemm(high, width, n - skip, p + j * lanes + skip, lanes, 1, x + skip * x_row, x_row, 1,
@@ -136,21 +120,23 @@ static void attention_backward(float *dq, float *dk, float *dv, const float *dou
                 const vec e = scale * vec_load(p + j * lanes + l);
                 vec_store(ds + j * lanes + l, e * (vec_load(ds + j * lanes + l) - dots));
             }
-            attention_clear(p + l, seen, keys, lanes);
-            attention_clear(ds + l, seen, keys, lanes);
         }
         attention_backward_keys(dvalues, p, dout + first * out_row, out_row, first, n, lanes,
                                 width, panel);
         attention_backward_keys(dkeys, ds, q + first * row, row, first, n, lanes, width, panel);
-        for (ptrdiff_t i = 0; i < n; i += MR) {
-            const ptrdiff_t high = n - i < MR ? n - i : MR;
+        for (ptrdiff_t i = 0; i < n; i += LANES) {
+            const ptrdiff_t high = n - i < LANES ? n - i : LANES;
             gemm(high, width, first + i + high, ds + i, 1, lanes, k, row, 1,
                  dq + (first + i) * row, row, NULL, 0, panel);
         }
     }
     for (ptrdiff_t j = 0; j < T; j++) {
-        memcpy(dk + j * row, dkeys + j * width, width * sizeof(float));
-        memcpy(dv + j * row, dvalues + j * width, width * sizeof(float));
+        for (ptrdiff_t i = 0; i < width; i += LANES) {
+            vec_store_upto(dk + j * row + i, vec_load_upto(dkeys + j * width + i, width - i),
+                           width - i);
+            vec_store_upto(dv + j * row + i, vec_load_upto(dvalues + j * width + i, width - i),
+                           width - i);
+        }
     }
 }
 

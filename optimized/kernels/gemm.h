@@ -69,6 +69,8 @@ INLINE void gemm_tile(const int mr, const int nv, const Finish finish, ptrdiff_t
 #pragma GCC unroll 3
         for (int j = 0; j < nv; j++)
             __builtin_prefetch(c + part * c_row + j * LANES, 1);
+        if (depth < 64 && part < mr - 1)
+            continue;
         for (const ptrdiff_t stop = depth * (part + 1) / mr; k < stop; k++) {
             vec right[NV];
             /* of a row-major a, one row at a time */
