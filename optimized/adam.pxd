@@ -23,10 +23,11 @@ cdef struct Adam:
     float rate
     float second_correction
     float epsilon
+    int shared  # whether several threads read the parameters next
 
 cdef Adam adam_of(
     double step, double learning_rate, double beta1, double beta2, double epsilon,
-    double weight_decay, double scale,
+    double weight_decay, double scale, int threads,
 ) noexcept nogil
 
 cdef void adam_update_body(

@@ -55,7 +55,7 @@ def clip_scale(norm, clip):
 
 cdef Adam adam_of(
     double step, double learning_rate, double beta1, double beta2, double epsilon,
-    double weight_decay, double scale,
+    double weight_decay, double scale, int threads,
 ) noexcept nogil:
     cdef Adam adam
     adam.beta1, adam.rest1 = <float> beta1, <float> (1.0 - beta1)
@@ -65,6 +65,7 @@ cdef Adam adam_of(
     adam.rate = <float> (learning_rate / (1.0 - pow(beta1, step)))
     adam.second_correction = <float> (1.0 / (1.0 - pow(beta2, step)))
     adam.epsilon = <float> epsilon
+    adam.shared = threads > 1
     return adam
 
 
@@ -77,7 +78,7 @@ cdef void adam_update_body(
     kernels.adam(
         parameters + start, first_moment + start, second_moment + start, gradients + start,
         elements.stop - start, adam.beta1, adam.rest1, adam.beta2, adam.rest2, adam.scale,
-        adam.decay, adam.rate, adam.second_correction, adam.epsilon,
+        adam.decay, adam.rate, adam.second_correction, adam.epsilon, adam.shared,
     )
 
 
@@ -101,8 +102,8 @@ def adam_update(
         {"parameters": parameters, "first_moment": first_moment, "second_moment": second_moment},
         {"gradients": gradients},
     )
-    cdef Adam adam = adam_of(t, rate, b1, b2, eps, decay, factor)
     threads = check_threads(threads)
+    cdef Adam adam = adam_of(t, rate, b1, b2, eps, decay, factor, threads)
     with nogil, parallel(num_threads=threads):
         adam_update_body(
             parameters_, first_, second_, gradients_, &adam,

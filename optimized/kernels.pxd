@@ -51,7 +51,7 @@ cdef extern from "kernels/kernels.h":
         void adam(
             float *parameters, float *first, float *second, const float *gradients, Py_ssize_t n,
             float beta1, float rest1, float beta2, float rest2, float scale, float decay,
-            float rate, float second_correction, float epsilon,
+            float rate, float second_correction, float epsilon, int shared,
         ) noexcept nogil
     Py_ssize_t attention_scratch(Py_ssize_t T, Py_ssize_t width) noexcept nogil
     Py_ssize_t panel_floats(Py_ssize_t depth) noexcept nogil

@@ -287,7 +287,7 @@ cdef void update_body(
         scale = clip_scale_of(norm_of_blocks(c.norm_sums, net.P), hyper.clip)
     adam = adam_of(
         hyper.step, hyper.learning_rate, hyper.beta1, hyper.beta2, hyper.epsilon,
-        hyper.weight_decay, scale,
+        hyper.weight_decay, scale, threads,
     )
     adam_update_body(
         c.parameters, c.first_moment, c.second_moment, c.gradients, &adam,
@@ -305,7 +305,7 @@ cdef void step_body(
     cdef Gradients how
     cdef Adam adam = adam_of(
         hyper.step, hyper.learning_rate, hyper.beta1, hyper.beta2, hyper.epsilon,
-        hyper.weight_decay, 1.0,
+        hyper.weight_decay, 1.0, threads,
     )
     how.fresh, how.adam = True, &adam if hyper.clip == INFINITY else NULL
     forward_body(net, tokens, B, T, thread, threads)

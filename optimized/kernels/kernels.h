@@ -78,9 +78,10 @@ typedef struct {
                                const float *k, const float *v, ptrdiff_t row, ptrdiff_t T,
                                ptrdiff_t width, float *scratch, float *panel);
 
+    /* shared: other cores read the parameters next */
     void (*adam)(float *parameters, float *first, float *second, const float *gradients,
                  ptrdiff_t n, float beta1, float rest1, float beta2, float rest2, float scale,
-                 float decay, float rate, float second_correction, float epsilon);
+                 float decay, float rate, float second_correction, float epsilon, int shared);
 } Kernels;
 
 /* Floats of scratch for products of any depth, and for gemm_times up to this one. */

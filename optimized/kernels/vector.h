@@ -3,6 +3,7 @@
 #ifndef CLLM_VECTOR_H
 #define CLLM_VECTOR_H
 
+#include <math.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
@@ -71,6 +72,32 @@ INLINE void vec_store_upto(float *x, vec v, ptrdiff_t n)
 #endif
 }
 
+/* To memory past the caches, for what another core reads next: it need not fetch the line from this
+ * one, nor this one take it back. vec_fence ends a run of them. */
+INLINE void vec_stream(float *x, vec v)
+{
+#if defined(__x86_64__)
+    if ((uintptr_t)x % sizeof v == 0) {
+#if defined(__AVX512F__)
+        _mm512_stream_ps(x, (__m512)v);
+#elif defined(__AVX2__)
+        _mm256_stream_ps(x, (__m256)v);
+#else
+        _mm_stream_ps(x, (__m128)v);
+#endif
+        return;
+    }
+#endif
+    vec_store(x, v);
+}
+
+INLINE void vec_fence(void)
+{
+#if defined(__x86_64__)
+    _mm_sfence();
+#endif
+}
+
 /* a where the mask is all ones, b where it is 0 */
 INLINE vec vec_select(ivec mask, vec a, vec b)
 {
@@ -96,6 +123,21 @@ INLINE vec vec_max(vec a, vec b)
     return (vec)_mm_max_ps((__m128)a, (__m128)b);
 #else
     return vec_select(a > b, a, b);
+#endif
+}
+
+INLINE vec vec_sqrt(vec v)
+{
+#if defined(__AVX512F__)
+    return (vec)_mm512_sqrt_ps((__m512)v);
+#elif defined(__AVX2__)
+    return (vec)_mm256_sqrt_ps((__m256)v);
+#elif defined(__x86_64__)
+    return (vec)_mm_sqrt_ps((__m128)v);
+#else
+    for (int i = 0; i < LANES; i++)
+        v[i] = sqrtf(v[i]);
+    return v;
 #endif
 }
 
