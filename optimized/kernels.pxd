@@ -26,8 +26,12 @@ cdef extern from "kernels/kernels.h":
         void scale(float *x, float a, Py_ssize_t n) noexcept nogil
         float max(const float *x, Py_ssize_t n) noexcept nogil
         double sum_squares(const float *x, Py_ssize_t n) noexcept nogil
+        double sum_double(const double *x, Py_ssize_t n) noexcept nogil
         float exp_sum(
             float *out, const float *x, float a, float shift, Py_ssize_t n
+        ) noexcept nogil
+        void exp_double(
+            double *out, const float *x, double a, double shift, Py_ssize_t n
         ) noexcept nogil
         void gelu(float *out, float *slope, const float *x, Py_ssize_t n) noexcept nogil
         void layernorm_forward(

@@ -47,6 +47,7 @@ class Model(Interface):
         if Operation.GENERATION in shape.operations:
             scratch["decoded"] = (5 * d + f + shape.threads * (2 * d + t),)
             yield Buffer("order", (config.vocab_size,), np.dtype(np.int32), Role.SCRATCH)
+            yield Buffer("token_weights", (config.vocab_size,), float64, Role.SCRATCH)
         for name, axes in activations.items():
             yield Buffer(name, axes, float32, Role.ACTIVATION)
         for name, axes in scratch.items():

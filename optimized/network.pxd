@@ -49,6 +49,7 @@ cdef struct Common:
     int *window
     float *next_logits
     int *order
+    double *token_weights
     float *decoded
 
 cdef struct Net:

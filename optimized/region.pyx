@@ -31,7 +31,8 @@ LAYER_ACTIVATIONS = (
 COMMON = (
     "parameters", "gradients", "first_moment", "second_moment", "positions", "tokens", "targets",
     "x0", "logits", "losses", "dx", "row_sums", "attention_tiles", "panels", "norm_sums",
-    "window", "next_logits", "order", "decoded",
+    "window", "next_logits", "order", "token_weights",
+    "decoded",
 )
 
 cdef enum:
@@ -190,7 +191,7 @@ cdef class Network:
             for i in range(drawn.shape[0]):
                 if threadid() == 0:
                     drawn[i] = sample_body(
-                        c.order, c.next_logits, self.net.V, temperature, top_k, top_p,
+                        c.token_weights, c.order, c.next_logits, self.net.V, temperature, top_k, top_p,
                         uniforms[i],
                     )
                 team_barrier(self.net.barrier, team_size())  # all decode the token drawn

@@ -1,7 +1,8 @@
 """Drawing a token from logits; the mirror of `cllm.reference.sampling`.
 
-The tokens lie in a heap by falling logit, equal ones by rising id, and are taken from it only
-as far as the draw reaches: O(V) and a logarithm for each token taken.
+Without top-k and top-p, O(V) and nothing is sorted. With them the tokens lie in a heap by falling
+logit, equal ones by rising id, and are taken from it until the last one kept is known: O(V) and a
+logarithm for each token taken.
 """
 
 import numpy as np
@@ -9,9 +10,8 @@ import numpy as np
 from cllm.check import check_number
 from cllm.decoder import Sampling
 
-from libc.math cimport exp
-
 from .arguments cimport floats, shape_of
+from .kernels cimport kernels
 
 
 cdef bint before(const float *logits, int a, int b) noexcept nogil:
@@ -45,61 +45,79 @@ cdef void take(int *heap, Py_ssize_t V, Py_ssize_t taken, const float *logits) n
         sift_down(heap, last, 0, logits)
 
 
-cdef int sample_body(
-    int *order, const float *logits, Py_ssize_t V, double temperature, Py_ssize_t top_k,
-    double top_p, double uniform,
+cdef int last_kept(
+    const double *weights, int *order, const float *logits, Py_ssize_t V, Py_ssize_t top_k,
+    double top_p,
 ) noexcept nogil:
-    """`order` is scratch for V ids; a top_k of 0 keeps all."""
-    cdef Py_ssize_t v, taken = 0, kept = min(top_k, V) if top_k > 0 else V, rank
-    cdef double top, total = 0.0, cumulative = 0.0, goal
+    """The last token, by falling logit, that top-k and top-p keep; a top_k of 0 keeps all."""
+    cdef Py_ssize_t v, kept = min(top_k, V) if top_k > 0 else V, taken = 0
+    cdef double total = 0.0, goal, cumulative = 0.0
     for v in range(V):
         order[v] = <int> v
     for v in range(V // 2 - 1, -1, -1):
         sift_down(order, V, v, logits)
-    if temperature == 0.0:
-        return order[0]
-    top = logits[order[0]]
     if kept < V:
         for taken in range(kept):
             take(order, V, taken, logits)
-            total += exp((logits[order[V - 1 - taken]] - top) / temperature)
+            total += weights[order[V - 1 - taken]]
         taken = kept
+        if top_p == 1.0:
+            return order[V - kept]
     else:
-        for v in range(V):
-            total += exp((logits[v] - top) / temperature)
-    if top_p < 1.0:
-        goal = top_p * total
-        total = 0.0
-        for rank in range(kept):
-            if rank == taken:
-                take(order, V, taken, logits)
-                taken += 1
-            total += exp((logits[order[V - 1 - rank]] - top) / temperature)
-            if total >= goal:
-                kept = rank + 1
-                break
-    goal = uniform * total
-    for rank in range(kept):
-        if rank == taken:
+        total = kernels.sum_double(weights, V)
+    goal = top_p * total
+    for v in range(kept):
+        if v == taken:
             take(order, V, taken, logits)
             taken += 1
-        cumulative += exp((logits[order[V - 1 - rank]] - top) / temperature)
-        if cumulative > goal:
-            return order[V - 1 - rank]
+        cumulative += weights[order[V - 1 - v]]
+        if cumulative >= goal:
+            return order[V - 1 - v]
     return order[V - kept]
+
+
+cdef int sample_body(
+    double *weights, int *order, const float *logits, Py_ssize_t V, double temperature,
+    Py_ssize_t top_k, double top_p, double uniform,
+) noexcept nogil:
+    """`weights` and `order` are scratch for V each; a top_k of 0 keeps all."""
+    cdef float top = kernels.max(logits, V)
+    cdef double goal, cumulative = 0.0
+    cdef int v, last = 0
+    if temperature == 0.0:
+        for v in range(V):
+            if logits[v] == top:
+                return v
+        return 0  # none is a number
+    kernels.exp_double(weights, logits, 1.0 / temperature, top / temperature, V)
+    if top_k > 0 or top_p < 1.0:
+        last = last_kept(weights, order, logits, V, top_k, top_p)
+        for v in range(V):
+            if before(logits, last, v):
+                weights[v] = 0.0
+    goal = uniform * kernels.sum_double(weights, V)
+    for v in range(V):
+        cumulative += weights[v]
+        if cumulative > goal:
+            return v
+        if weights[v] > 0.0:
+            last = v
+    return last
 
 
 def sample(logits, temperature, top_k, top_p, uniform):
     """The token id that `uniform` in [0,1) falls on, of logits (V,) float32.
 
-    Tokens lie by falling logit, equal ones by rising id. The `top_k` first are kept, of these
-    the fewest whose share of the probability reaches `top_p`; temperature 0 gives the first.
+    By falling logit, equal ones by rising id, the `top_k` first are kept, of these the fewest
+    whose share of the probability reaches `top_p`. The token drawn is the first of these, by
+    rising id, whose cumulative probability exceeds `uniform`; temperature 0 gives the first.
     """
     Sampling(temperature, top_k, top_p)  # refuses what is out of range
     cdef Py_ssize_t V = shape_of("logits", logits, "V")[0]
     cdef const float *logits_ = floats("logits", logits, (V,))
     cdef int[::1] order = np.empty(V, np.intc)
+    cdef double[::1] weights = np.empty(V)
     return sample_body(
-        &order[0], logits_, V, temperature, 0 if top_k is None else top_k, top_p,
+        &weights[0], &order[0], logits_, V, temperature, 0 if top_k is None else top_k, top_p,
         check_number("uniform", uniform, 0.0, 1.0),
     )

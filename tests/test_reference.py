@@ -222,15 +222,15 @@ LOGITS = np.log(np.array([0.1, 0.4, 0.2, 0.3]))
 @pytest.mark.parametrize(
     ("sampling", "ends"),
     [
-        (Sampling(), {1: 0.4, 3: 0.7, 2: 0.9, 0: 1.0}),
+        (Sampling(), {0: 0.1, 1: 0.5, 2: 0.7, 3: 1.0}),
         (Sampling(top_k=2), {1: 4 / 7, 3: 1.0}),
         (Sampling(top_p=0.7), {1: 4 / 7, 3: 1.0}),
-        (Sampling(top_p=0.71), {1: 4 / 9, 3: 7 / 9, 2: 1.0}),
+        (Sampling(top_p=0.71), {1: 4 / 9, 2: 6 / 9, 3: 1.0}),
         (Sampling(top_k=3, top_p=0.5), {1: 4 / 7, 3: 1.0}),
-        (Sampling(temperature=0.5), {1: 16 / 30, 3: 25 / 30, 2: 29 / 30, 0: 1.0}),
+        (Sampling(temperature=0.5), {0: 1 / 30, 1: 17 / 30, 2: 21 / 30, 3: 1.0}),
         (Sampling(temperature=0.0), {1: 1.0}),
         (Sampling(top_k=1), {1: 1.0}),
-        (Sampling(top_k=99), {1: 0.4, 3: 0.7, 2: 0.9, 0: 1.0}),
+        (Sampling(top_k=99), {0: 0.1, 1: 0.5, 2: 0.7, 3: 1.0}),
     ],
     ids=str,
 )

@@ -63,6 +63,39 @@ static float exp_sum(float *out, const float *x, float a, float shift, ptrdiff_t
     return vec_sum((sums[0] + sums[1]) + (sums[2] + sums[3]));
 }
 
+/* out = exp(a x - shift) in double precision, for arguments up to 0: exp(r), |r| <= ln(2)/2, by its
+ * series to r^13, whose rest is below 2^-57. Below -708 it is 0. */
+static void exp_double(double *out, const float *x, double a, double shift, ptrdiff_t n)
+{
+    const double magic = 6755399441055744.0;  /* 1.5 * 2^52: adding it rounds to an integer */
+    for (ptrdiff_t i = 0; i < n; i++) {
+        const double given = a * x[i] - shift;
+        const double y = given < -708.0 ? -708.0 : given;
+        const double rounded = y * 1.4426950408889634 + magic, k = rounded - magic;
+        const double r = (y - k * 0.693147180369123816490) - k * 1.90821492927058770002e-10;
+        double p = 1.0 / 6227020800.0;
+        p = p * r + 1.0 / 479001600.0;
+        p = p * r + 1.0 / 39916800.0;
+        p = p * r + 1.0 / 3628800.0;
+        p = p * r + 1.0 / 362880.0;
+        p = p * r + 1.0 / 40320.0;
+        p = p * r + 1.0 / 5040.0;
+        p = p * r + 1.0 / 720.0;
+        p = p * r + 1.0 / 120.0;
+        p = p * r + 1.0 / 24.0;
+        p = p * r + 1.0 / 6.0;
+        p = p * r + 0.5;
+        p = p * r + 1.0;
+        p = p * r + 1.0;
+        int64_t bits;
+        memcpy(&bits, &rounded, sizeof bits);
+        bits = (bits + 1023) << 52;
+        double power;
+        memcpy(&power, &bits, sizeof power);
+        out[i] = given < -708.0 ? 0.0 : p * power;
+    }
+}
+
 /* gelu(x) = x/2 (1 + tanh(u)) = x s, s = 1 / (1 + exp(-2u)), u = sqrt(2/pi) (x + 0.044715 x^3);
  * its derivative s + 2 x s (1 - s) du/dx. */
 static void gelu(float *out, float *slope, const float *x, ptrdiff_t n)

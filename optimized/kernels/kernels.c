@@ -15,6 +15,6 @@
 #define STRING(a) STRING_(a)
 
 const Kernels JOIN(kernels_, LEVEL) = {
-    STRING(LEVEL), gemm, gemm_times, gemv, dots, axpy, add, scale, max, sum_squares, exp_sum,
-    gelu, layernorm_forward, layernorm_backward, attention_forward, attention_backward, adam,
+    STRING(LEVEL), gemm, gemm_times, gemv, dots, axpy, add, scale, max, sum_squares,
+    sum_double, exp_sum, exp_double, gelu, layernorm_forward, layernorm_backward, attention_forward, attention_backward, adam,
 };

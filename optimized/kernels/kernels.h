@@ -47,9 +47,13 @@ typedef struct {
     void (*scale)(float *x, float a, ptrdiff_t n);                         /* x *= a */
     float (*max)(const float *x, ptrdiff_t n);                             /* NaN if there is one */
     double (*sum_squares)(const float *x, ptrdiff_t n);
+    double (*sum_double)(const double *x, ptrdiff_t n);
 
     /* The sum of out = exp(a x - shift); out may be x, or NULL where the sum alone is wanted. */
     float (*exp_sum)(float *out, const float *x, float a, float shift, ptrdiff_t n);
+
+    /* the same in double precision; a x - shift <= 0 */
+    void (*exp_double)(double *out, const float *x, double a, double shift, ptrdiff_t n);
 
     /* out = gelu(x), slope = its derivative; either may be NULL or x */
     void (*gelu)(float *out, float *slope, const float *x, ptrdiff_t n);

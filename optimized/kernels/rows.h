@@ -56,4 +56,17 @@ static double sum_squares(const float *x, ptrdiff_t n)
          + ((lanes[4] + lanes[5]) + (lanes[6] + lanes[7]));
 }
 
+static double sum_double(const double *x, ptrdiff_t n)
+{
+    double lanes[8] = {0};
+    ptrdiff_t i = 0;
+    for (; i + 8 <= n; i += 8)
+        for (int j = 0; j < 8; j++)
+            lanes[j] += x[i + j];
+    for (; i < n; i++)
+        lanes[0] += x[i];
+    return ((lanes[0] + lanes[1]) + (lanes[2] + lanes[3]))
+         + ((lanes[4] + lanes[5]) + (lanes[6] + lanes[7]));
+}
+
 #endif
