@@ -33,7 +33,7 @@ from .unembedding cimport (
 
 cdef enum:
     # Rows of activations that go through several operations while they are in the cache.
-    CHUNK = 64
+    CHUNK = 256
     # Rows of a weight's gradient that are computed, and used for the update, while they are.
     WEIGHT_ROWS = 128
     # Elements whose update a thread takes as a whole: a cache line.

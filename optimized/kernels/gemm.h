@@ -71,11 +71,13 @@ INLINE void gemm_tile(const int mr, const int nv, const Finish finish, ptrdiff_t
             __builtin_prefetch(c + part * c_row + j * LANES, 1);
         if (depth < 64 && part < mr - 1)
             continue;
+        /* of a row-major a, a row of the next tile; else what comes some columns later */
+        const float *next = a_col == 1 ? a + (mr + part) * a_row : a + (k + 16) * a_col;
+        const ptrdiff_t step = a_col == 1 ? LINE / 2 : a_col;
         for (const ptrdiff_t stop = depth * (part + 1) / mr; k < stop; k++) {
             vec right[NV];
-            /* of a row-major a, one row at a time */
-            __builtin_prefetch(a_col == 1 ? a + k % 8 * a_row + k / 8 * 8 + 32
-                                          : a + (k + 16) * a_col);
+            __builtin_prefetch(next);
+            next += step;
 #pragma GCC unroll 3
             for (int j = 0; j < nv; j++) {
                 __builtin_prefetch(b + (k + 8) * b_row + j * LANES);
@@ -202,14 +204,52 @@ INLINE void gemm_finish(const Finish finish, const ptrdiff_t block,
     }
 }
 
+static __attribute__((noinline)) void
+gemm_plus(ptrdiff_t rows, ptrdiff_t cols, ptrdiff_t depth,
+          const float *a, ptrdiff_t a_row, ptrdiff_t a_col,
+          const float *b, ptrdiff_t b_row, ptrdiff_t b_col, float *c, ptrdiff_t c_row,
+          const float *start, ptrdiff_t start_row, float *panel)
+{
+    gemm_finish(PLUS, GEMM_DEPTH, rows, cols, depth, a, a_row, a_col, b, b_row, b_col, c, c_row,
+                start, start_row, panel);
+}
+
+/* Columns of a transposed a, one beside the other: where its rows are far apart, a tile would
+ * touch a page for each. */
+static void gemm_gather(float *rows, const float *a, ptrdiff_t a_col, ptrdiff_t count,
+                        ptrdiff_t depth)
+{
+    for (ptrdiff_t k = 0; k < depth; k++)
+        for (ptrdiff_t i = 0; i < count; i += LANES) {
+            __builtin_prefetch(a + (k + 8) * a_col + i);
+            vec_store_upto(rows + k * GEMM_ROWS + i, vec_load_upto(a + k * a_col + i, count - i),
+                           count - i);
+        }
+}
+
 static void gemm(ptrdiff_t rows, ptrdiff_t cols, ptrdiff_t depth,
                  const float *a, ptrdiff_t a_row, ptrdiff_t a_col,
                  const float *b, ptrdiff_t b_row, ptrdiff_t b_col,
                  float *c, ptrdiff_t c_row,
                  const float *start, ptrdiff_t start_row, float *panel)
 {
-    gemm_finish(PLUS, GEMM_DEPTH, rows, cols, depth, a, a_row, a_col, b, b_row, b_col, c, c_row,
-                start, start_row, panel);
+    if (a_row != 1 || a_col < GEMM_FAR || cols < GEMM_FAR) {
+        gemm_plus(rows, cols, depth, a, a_row, a_col, b, b_row, b_col, c, c_row, start, start_row,
+                  panel);
+        return;
+    }
+    float *const gathered = panel + GEMM_COLUMNS * GEMM_DEPTH;
+    for (ptrdiff_t i = 0; i < rows; i += GEMM_ROWS) {
+        const ptrdiff_t count = rows - i < GEMM_ROWS ? rows - i : GEMM_ROWS;
+        for (ptrdiff_t k = 0; k < depth; k += GEMM_DEPTH) {
+            const ptrdiff_t deep = depth - k < GEMM_DEPTH ? depth - k : GEMM_DEPTH;
+            float *to = c + i * c_row;
+            gemm_gather(gathered, a + i + k * a_col, a_col, count, deep);
+            gemm_plus(count, cols, deep, gathered, 1, GEMM_ROWS, b + k * b_row, b_row, b_col, to,
+                      c_row, k > 0 ? to : start == NULL ? NULL : start + i * start_row,
+                      k > 0 ? c_row : start_row, panel);
+        }
+    }
 }
 
 static void gemm_times(ptrdiff_t rows, ptrdiff_t cols, ptrdiff_t depth,

@@ -12,6 +12,8 @@
 enum {
     GEMM_COLUMNS = 48,     /* columns of b in a packed panel, for every level */
     GEMM_DEPTH = 512,      /* rows of b that gemm takes at a time */
+    GEMM_ROWS = 128,       /* rows of a that are gathered at a time, where it is transposed */
+    GEMM_FAR = 128,        /* and from how many elements between its rows, and columns, on */
     ATTENTION_QUERIES = 64 /* queries that attention takes at a time */
 };
 
@@ -20,7 +22,7 @@ typedef struct {
 
     /* c (rows,cols) = start + a (rows,depth) b (depth,cols). Strides in elements:
      * a[i*a_row + k*a_col], b[k*b_row + j*b_col], c[i*c_row + j], start[i*start_row + j]; start
-     * may be c or NULL, for zero; panel is scratch of GEMM_COLUMNS * min(depth, GEMM_DEPTH). Each
+     * may be c or NULL, for zero; panel is scratch of panel_floats. Each
      * element of c is summed in one order, whatever the other rows and columns are. */
     void (*gemm)(ptrdiff_t rows, ptrdiff_t cols, ptrdiff_t depth,
                  const float *a, ptrdiff_t a_row, ptrdiff_t a_col,
@@ -28,7 +30,7 @@ typedef struct {
                  float *c, ptrdiff_t c_row,
                  const float *start, ptrdiff_t start_row, float *panel);
 
-    /* c = c * (a b), element by element; panel is scratch of GEMM_COLUMNS * depth. */
+    /* c = c * (a b), element by element; panel is scratch of panel_floats(depth). */
     void (*gemm_times)(ptrdiff_t rows, ptrdiff_t cols, ptrdiff_t depth,
                        const float *a, ptrdiff_t a_row, ptrdiff_t a_col,
                        const float *b, ptrdiff_t b_row, ptrdiff_t b_col,
@@ -91,7 +93,8 @@ typedef struct {
 /* Floats of scratch for products of any depth, and for gemm_times up to this one. */
 static inline ptrdiff_t panel_floats(ptrdiff_t depth)
 {
-    return GEMM_COLUMNS * (depth > GEMM_DEPTH ? depth : GEMM_DEPTH);
+    const ptrdiff_t product = (GEMM_COLUMNS + GEMM_ROWS) * GEMM_DEPTH;
+    return GEMM_COLUMNS * depth > product ? GEMM_COLUMNS * depth : product;
 }
 
 /* Floats of scratch for one head of T tokens. */
