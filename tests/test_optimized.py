@@ -26,7 +26,7 @@ from cllm.harness.tolerance import (
     loss_tolerance,
 )
 from cllm.optimized import Model as Optimized
-from cllm.optimized.kernels import available
+from cllm.optimized.kernels import available, exp
 from cllm.reference import Model as Reference
 from cllm.reference.sampling import sample as reference_sample
 
@@ -59,12 +59,13 @@ def test_same_bytes_for_every_number_of_threads(threads: int) -> None:
 @settings(max_examples=30, deadline=None)
 @given(
     heads=st.integers(1, 5), width=st.integers(1, 20), v=st.integers(2, 300),
-    layers=st.integers(1, 3), f=st.integers(1, 70), rows=st.integers(1, 4),
+    layers=st.integers(1, 3), f=st.integers(4, 70), rows=st.integers(1, 4),
     time=st.integers(1, 40), seed=st.integers(0, 2**32),
 )  # fmt: skip
 def test_agrees_with_the_reference_on_drawn_configurations(
     heads: int, width: int, v: int, layers: int, f: int, rows: int, time: int, seed: int
 ) -> None:
+    """From four elements a tensor on: the error of a single one says little about another's."""
     config = Config(v, heads * width, layers, heads, f)
     assume(config.embed_dim >= 4)
     assert_agrees(draw_case(Setting(config, rows, time), seed))
@@ -163,6 +164,32 @@ def test_sampling_takes_the_same_token_as_the_reference(
             for u in (max(uniform - 1e-12, 0.0), uniform, min(uniform + 1e-12, 1 - 1e-12))
         }
         assert drawn in near
+
+
+def test_the_exponential_is_within_two_units_over_its_whole_range() -> None:
+    x = np.r_[np.linspace(-87.3, 88.3, 1_000_003), -0.0, 1e-30].astype(np.float32)
+    got = np.empty_like(x)
+    exp(got, x)
+    exact = np.exp(x.astype(np.float64))
+    assert (np.abs(got - exact) <= 2 * np.spacing(exact.astype(np.float32))).all()
+    beyond = np.array([-np.inf, -3e38, -100.0, -88.0, 88.4, 3e38, np.inf, np.nan], np.float32)
+    got = np.empty_like(beyond)
+    exp(got, beyond)
+    assert got.tolist()[:-1] == [0.0] * 4 + [np.inf] * 3
+    assert np.isnan(got[-1])
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_denormals_count_as_zero_inside_alone(threads: int) -> None:
+    """In every worker, and the caller's floating-point state is what it was."""
+    generator = np.random.default_rng(0)
+    parameters = draw_parameters(BUSY.config, generator)
+    model = Optimized.create(BUSY.config, 8, 40, parameters, threads=threads)
+    model.moments[0][...] = 1e-40
+    tokens, _ = draw_batches(BUSY.config, generator, 1, 8, 40)
+    model.step(tokens[0], np.full((8, 40), -1, np.int32), Update(1, 0.0))  # gradients of 0
+    assert not model.moments[0].any()
+    assert np.float32(1e-20) * np.float32(1e-20) > 0.0
 
 
 def test_gelu_over_its_whole_range() -> None:

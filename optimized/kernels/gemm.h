@@ -137,11 +137,13 @@ static void gemm_pack(float *panel, const float *b, ptrdiff_t b_row, ptrdiff_t b
 INLINE Ahead gemm_ahead(const float *b, ptrdiff_t b_row, ptrdiff_t b_col, ptrdiff_t rows,
                         ptrdiff_t depth, ptrdiff_t cols)
 {
-    const ptrdiff_t width = cols < 0 ? 0 : cols < NR ? cols : NR;
+    if (cols <= 0)
+        return (Ahead){0};
+    const ptrdiff_t width = cols < NR ? cols : NR;
     Ahead ahead = {.row = b};
     if (b_col == 1) {
         ahead.stride = b_row;
-        ahead.rows = width > 0 ? depth : 0;
+        ahead.rows = depth;
         ahead.lines = (width + LINE - 1) / LINE;
     } else {
         ahead.stride = b_col;
