@@ -6,5 +6,5 @@ cdef void embedding_forward_body(
 ) noexcept nogil
 
 cdef void embedding_backward_body(
-    float *dweight, const float *dout, const int *tokens, Py_ssize_t N, Py_ssize_t D, Rows ids
+    float *dweight, const float *dout, const int *tokens, Py_ssize_t N, Py_ssize_t D, Rows rows
 ) noexcept nogil

@@ -44,13 +44,13 @@ def embedding_forward(out, tokens, weight, positions, *, int threads=1):
 
 
 cdef void embedding_backward_body(
-    float *dweight, const float *dout, const int *tokens, Py_ssize_t N, Py_ssize_t D, Rows ids
+    float *dweight, const float *dout, const int *tokens, Py_ssize_t N, Py_ssize_t D, Rows rows
 ) noexcept nogil:
-    """Rows of dweight: looks at every token and adds to the rows of these ids alone."""
+    """Rows of dweight: looks at every token and adds to these rows alone."""
     cdef Py_ssize_t n
     cdef float scale = <float> sqrt(<double> D)
     for n in range(N):
-        if ids.start <= tokens[n] < ids.stop:
+        if rows.start <= tokens[n] < rows.stop:
             # out = scale * weight[tokens] + positions
             kernels.axpy(dweight + tokens[n] * D, scale, dout + n * D, D)
 

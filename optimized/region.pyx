@@ -183,7 +183,7 @@ cdef class Network:
         cdef Py_ssize_t i, at, longer = length
         cdef const Common *c = &self.net.c
         cdef unsigned before
-        for i in range(drawn.shape[0]):
+        for _ in range(drawn.shape[0]):
             longer = appended(&self.net, longer)
         with nogil, parallel(num_threads=team):
             before = flush_denormals()
@@ -191,8 +191,8 @@ cdef class Network:
             for i in range(drawn.shape[0]):
                 if threadid() == 0:
                     drawn[i] = sample_body(
-                        c.token_weights, c.order, c.next_logits, self.net.V, temperature, top_k, top_p,
-                        uniforms[i],
+                        c.token_weights, c.order, c.next_logits, self.net.V, temperature, top_k,
+                        top_p, uniforms[i],
                     )
                 team_barrier(self.net.barrier, team_size())  # all decode the token drawn
                 append_body(&self.net, drawn[i], at, threadid(), team_size())
