@@ -7,7 +7,7 @@ the thing, its value and what is allowed.
 from __future__ import annotations
 
 import itertools
-import math
+import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -22,6 +22,9 @@ MAX_SIZE = 2**31 - 1
 MAX_ELEMENTS = 2**59
 """Largest number of elements of one buffer: 16 bytes each still index below 2**63."""
 
+NUMBER = (int, float)
+LARGEST_NUMBER = sys.float_info.max
+
 
 def check_size(name: str, value: object) -> int:
     """Return `value` if it is an integer in 1..MAX_SIZE, else raise `CllmError`."""
@@ -34,8 +37,9 @@ def check_number(
     name: str, value: float, low: float, high: float, *, open_below: bool = False
 ) -> float:
     """Return `value` if low <= value < high (low < value where `open_below`), else `CllmError`."""
-    number = isinstance(value, int | float) and math.isfinite(value)
-    if not number or not (low < value if open_below else low <= value) or value >= high:
+    # No comparison holds for NaN, and infinity is no number here, nor an integer beyond any float.
+    inside = isinstance(value, NUMBER) and low <= value <= LARGEST_NUMBER and value < high
+    if not inside or (open_below and value == low):
         interval = f"{'(' if open_below else '['}{low:g}, {high:g})"
         raise CllmError(f"{name} must be a number in {interval}: got {value!r}")
     return value

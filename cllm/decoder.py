@@ -24,8 +24,8 @@ from cllm.planned import Planned
 class Sampling:
     """How the next token is drawn from the logits; raises `CllmError` for values out of range.
 
-    Tokens are ordered by falling logit, equal ones by rising id. The `top_k` first are kept, of
-    these the fewest whose probability reaches `top_p` (Holtzman et al. 2019).
+    By falling logit, equal ones by rising id, the `top_k` first are kept, of these the fewest
+    whose probability reaches `top_p` (Holtzman et al. 2019); one of them is drawn, by rising id.
     """
 
     temperature: float = 1.0
@@ -64,6 +64,7 @@ class Decoder(Planned):
         self._require(Operation.GENERATION)
         if not isinstance(tokens, np.ndarray) or tokens.ndim != 1 or len(tokens) < 1:
             raise CllmError("tokens to feed must be an array (n,) of at least one token")
+        tokens = np.asarray(tokens)
         self._check_ids("tokens", tokens, 0)
         for token in tokens.tolist():
             self._append(token)
@@ -80,8 +81,8 @@ class Decoder(Planned):
         if self._context_length == 0:
             raise RuntimeError("generate needs a context: feed at least one token first")
         check_size("count", count)
-        check_array("uniforms", uniforms, (count,), np.float64)
-        if not ((uniforms >= 0) & (uniforms < 1)).all():
+        uniforms = np.asarray(check_array("uniforms", uniforms, (count,), np.float64))
+        if np.count_nonzero((uniforms >= 0) & (uniforms < 1)) != count:  # faster than all()
             raise CllmError("uniforms must lie in [0, 1)")
         drawn = self._generate(count, sampling, uniforms)
         self._finite_logits()
@@ -90,7 +91,7 @@ class Decoder(Planned):
     def _finite_logits(self) -> NDArray[Any]:
         """The logits (V,) of the next token, unless the network has left the range of numbers."""
         logits = self._buffers_given["next_logits"]
-        if not np.isfinite(logits).all():
+        if np.count_nonzero(np.isfinite(logits)) != logits.size:  # faster than all()
             self._context_length = 0
             raise FloatingPointError("the logits of the next token are not finite")
         return logits

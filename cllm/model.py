@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cllm.check import check_number, check_size
+from cllm.check import MAX_SIZE, check_number, check_size
 from cllm.decoder import Decoder
 from cllm.errors import CllmError
 from cllm.plan import Operation
@@ -48,6 +48,24 @@ class Update:
     """Largest global norm of the gradients; larger ones are scaled down to it. None: off."""
 
     def __post_init__(self) -> None:
+        # A training loop makes one each step: what is plainly right passes in one test. What is
+        # not is refused by its name, or is right in another type.
+        if (
+            type(self.step) is int
+            and 1 <= self.step <= MAX_SIZE
+            and type(self.learning_rate) is float
+            and 0.0 <= self.learning_rate < math.inf
+            and type(self.beta1) is float
+            and 0.0 <= self.beta1 < 1.0
+            and type(self.beta2) is float
+            and 0.0 <= self.beta2 < 1.0
+            and type(self.epsilon) is float
+            and 0.0 < self.epsilon < math.inf
+            and type(self.weight_decay) is float
+            and 0.0 <= self.weight_decay < math.inf
+            and (self.clip is None or (type(self.clip) is float and 0.0 < self.clip < math.inf))
+        ):
+            return
         check_size("step", self.step)
         check_number("learning_rate", self.learning_rate, 0.0, math.inf)
         check_number("beta1", self.beta1, 0.0, 1.0)
@@ -56,6 +74,23 @@ class Update:
         check_number("weight_decay", self.weight_decay, 0.0, math.inf)
         if self.clip is not None:
             check_number("clip", self.clip, 0.0, math.inf, open_below=True)
+
+
+def update_rows(updates: Sequence[Update]) -> NDArray[np.float64]:
+    """The numbers of k updates (k,7) in the order of their fields; clip is infinite where off."""
+    rows = [
+        (
+            update.step,
+            update.learning_rate,
+            update.beta1,
+            update.beta2,
+            update.epsilon,
+            update.weight_decay,
+            math.inf if update.clip is None else update.clip,
+        )
+        for update in updates
+    ]
+    return np.array(rows, np.float64)
 
 
 class Model(Decoder):
@@ -68,7 +103,10 @@ class Model(Decoder):
     def forward(self, tokens: NDArray[np.int32]) -> NDArray[Any]:
         """Logits (B',T',V) of tokens (B',T') int32; a view that the next call overwrites."""
         self._require(Operation.EVALUATION)
-        self._accept_tokens(tokens)
+        tokens = self._check_batch("tokens", tokens, 0)
+        self._shape = tokens.shape
+        self.activations()["tokens"][...] = tokens
+        self._done = "nothing"
         self._forward(*self._shape)
         self._done = "forward"
         return self.activations()["logits"]
@@ -80,7 +118,11 @@ class Model(Decoder):
         the number of counted targets. None counted: 0. (A complex number in complex128.)
         """
         self._require(Operation.EVALUATION, after="forward")
-        self._accept_targets(targets, divisor)
+        targets = self._check_batch("targets", targets, IGNORED, self._shape)
+        if divisor is None:
+            divisor = max(1, int(np.count_nonzero(targets >= 0)))
+        self._divisor = _check_divisor(divisor)
+        self.activations()["targets"][...] = targets
         loss: float = self._loss(*self._shape, self._divisor)
         self._done = "loss"
         return loss
@@ -99,7 +141,7 @@ class Model(Decoder):
     def update(self, update: Update) -> None:
         """Move the parameters by the gradients; the derived buffers follow."""
         self._require(Operation.TRAINING)
-        _check_update(update)
+        _check_update("update", update)
         self._done = "nothing"
         self._context_length = 0
         self._update(update)
@@ -116,47 +158,74 @@ class Model(Decoder):
         What the gradients held before is ignored; what they hold afterwards is unspecified.
         """
         self._require(Operation.TRAINING)
-        _check_update(update)
-        self._accept_tokens(tokens)
-        self._accept_targets(targets, divisor)
+        _check_update("update", update)
+        if divisor is not None:
+            _check_divisor(divisor)
+        counted = self._take(tokens, targets)
         self._done = "nothing"
         self._context_length = 0
-        return self._step(*self._shape, self._divisor, update)
+        return self._step(*self._shape, max(1, counted) if divisor is None else divisor, update)
 
     def steps(
         self, tokens: NDArray[np.int32], targets: NDArray[np.int32], updates: Sequence[Update]
     ) -> NDArray[np.float64]:
-        """k whole steps over tokens and targets (k,B',T'); returns their losses (k,) float64."""
+        """k whole steps over tokens and targets (k,B',T') int32; returns their losses (k,) float64.
+
+        The batches are copied; where one is bad, or an update, all are refused before the first.
+        """
+        self._require(Operation.TRAINING)
+        axes = ("k", "B", "T")
+        tokens = self._check_batch("tokens", tokens, 0, axes=axes)
+        targets = self._check_batch("targets", targets, IGNORED, tokens.shape[1:], axes)
         if not len(tokens) == len(targets) == len(updates):
             raise CllmError(
                 "steps needs as many batches of tokens and targets as updates: "
                 f"got {len(tokens)}, {len(targets)} and {len(updates)}"
             )
-        return np.array([self.step(*k) for k in zip(tokens, targets, updates, strict=True)])
-
-    def _accept_tokens(self, tokens: NDArray[np.int32]) -> None:
-        shape = self._check_batch(tokens)
-        self._check_ids("tokens", tokens, 0)
-        self._shape = shape
-        self.activations()["tokens"][...] = tokens
+        for i, update in enumerate(updates):
+            if not isinstance(update, Update):  # the name is made only where it is needed
+                _check_update(f"updates[{i}]", update)
+        if len(updates) == 0:
+            return np.empty(0)
+        counted = np.count_nonzero(targets >= 0, axis=(1, 2))
+        self._shape = tokens.shape[1:]
         self._done = "nothing"
+        self._context_length = 0
+        return self._steps(*self._shape, tokens, targets, np.maximum(counted, 1.0), updates)
 
-    def _accept_targets(self, targets: NDArray[np.int32], divisor: float | None) -> None:
-        if self._check_batch(targets, "targets") != self._shape:
-            raise CllmError(f"targets must have shape {self._shape}: got {targets.shape}")
-        self._check_ids("targets", targets, IGNORED)
-        if divisor is None:
-            divisor = max(1, int(np.count_nonzero(targets >= 0)))
-        self._divisor = check_number("divisor", divisor, 0.0, math.inf, open_below=True)
-        self.activations()["targets"][...] = targets
+    def _take(self, tokens: NDArray[np.int32], targets: NDArray[np.int32]) -> int:
+        """Check tokens and targets (B',T'), then copy both; returns how many targets count.
 
-    def _check_batch(self, ids: NDArray[np.int32], name: str = "tokens") -> tuple[int, int]:
-        most = (self._plan.batch_size, self._plan.seq_len)
-        if not isinstance(ids, np.ndarray) or ids.ndim != 2:
-            raise CllmError(f"{name} must be an array (B,T)")
-        if not (1 <= ids.shape[0] <= most[0] and 1 <= ids.shape[1] <= most[1]):
-            raise CllmError(f"{name} must have a shape in (1,1)..{most}: got {ids.shape}")
-        return ids.shape[0], ids.shape[1]
+        An implementation may do it faster, and leave to this what it does not take.
+        """
+        tokens = self._check_batch("tokens", tokens, 0)
+        targets = self._check_batch("targets", targets, IGNORED, tokens.shape)
+        self._shape = tokens.shape
+        views = self.activations()
+        views["tokens"][...] = tokens
+        views["targets"][...] = targets
+        return int(np.count_nonzero(targets >= 0))
+
+    def _check_batch(
+        self,
+        name: str,
+        ids: NDArray[np.int32],
+        lowest: int,
+        shape: tuple[int, ...] | None = None,
+        axes: tuple[str, ...] = ("B", "T"),
+    ) -> NDArray[np.int32]:
+        """A C-contiguous copy of the ids: what was checked is used, whoever writes to theirs."""
+        if not isinstance(ids, np.ndarray) or ids.ndim != len(axes):
+            raise CllmError(f"{name} must be an array ({','.join(axes)})")
+        of_one = name if len(axes) == 2 else f"a batch of {name}"
+        found, most = ids.shape[-2:], (self._plan.batch_size, self._plan.seq_len)
+        if not (1 <= found[0] <= most[0] and 1 <= found[1] <= most[1]):
+            raise CllmError(f"{of_one} must have a shape in (1,1)..{most}: got {found}")
+        if shape is not None and found != shape:
+            raise CllmError(f"{of_one} must have shape {shape}: got {found}")
+        ids = np.array(ids, order="C")
+        self._check_ids(name, ids, lowest)
+        return ids
 
     # -- what an implementation gives: the parts that it has ---------------------------------
 
@@ -185,7 +254,32 @@ class Model(Decoder):
         self._update(update)
         return loss
 
+    def _steps(
+        self,
+        batch_size: int,
+        seq_len: int,
+        tokens: NDArray[np.int32],
+        targets: NDArray[np.int32],
+        divisors: NDArray[np.float64],
+        updates: Sequence[Update],
+    ) -> NDArray[np.float64]:
+        """Step after step, k >= 1 of them; an implementation may take them in one go.
 
-def _check_update(update: object) -> None:
+        tokens and targets (k,B',T') and divisors (k,) are C-contiguous and lie in no buffer.
+        """
+        views = self.activations()
+        losses = np.empty(len(updates))
+        for i, update in enumerate(updates):
+            views["tokens"][...] = tokens[i]
+            views["targets"][...] = targets[i]
+            losses[i] = self._step(batch_size, seq_len, float(divisors[i]), update)
+        return losses
+
+
+def _check_update(name: str, update: object) -> None:
     if not isinstance(update, Update):
-        raise CllmError(f"update must be a cllm.Update: got {type(update).__name__}")
+        raise CllmError(f"{name} must be a cllm.Update: got {type(update).__name__}")
+
+
+def _check_divisor(divisor: float) -> float:
+    return check_number("divisor", divisor, 0.0, math.inf, open_below=True)

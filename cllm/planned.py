@@ -187,7 +187,9 @@ class Planned(ABC):
     def _check_ids(self, name: str, ids: NDArray[np.int32], lowest: int) -> None:
         if ids.dtype != np.int32:
             raise CllmError(f"{name} must be int32: got {ids.dtype}")
-        if ids.min() < lowest or ids.max() >= self.config.vocab_size:
+        if np.count_nonzero((ids < lowest) | (ids >= self.config.vocab_size)):  # faster than any()
+            for i, batch in enumerate(ids if ids.ndim == 3 else ()):
+                self._check_ids(f"{name}[{i}]", batch, lowest)  # which of them it is
             raise CllmError(
                 f"{name} must lie in {lowest}..{self.config.vocab_size - 1}: "
                 f"got {ids.min()}..{ids.max()}"

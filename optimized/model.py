@@ -2,20 +2,21 @@
 
 Promises: the reference's function to the last tolerable rounding error, the same bytes for every
 number of threads on one instruction-set level, no allocation in a step.
-Leaves out: other dtypes. Generation runs on one thread.
+Leaves out: other dtypes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cllm.decoder import Sampling
 from cllm.model import Model as Interface
-from cllm.model import Update
+from cllm.model import Update, update_rows
 from cllm.optimized.adam import NORM_BLOCK
+from cllm.optimized.batch import Batch
 from cllm.optimized.kernels import isa
 from cllm.optimized.reduction import ROW_BLOCK
 from cllm.optimized.region import Network, scratch_floats
@@ -61,6 +62,15 @@ class Model(Interface):
             self._tensors["parameters"],
             self._tensors.get("gradients", {}),
         )
+        if Operation.EVALUATION in plan.operations:
+            self._batch = Batch(buffers["tokens"], buffers["targets"], plan.config.vocab_size)
+
+    def _take(self, tokens: NDArray[np.int32], targets: NDArray[np.int32]) -> int:
+        counted: int = self._batch.take(tokens, targets)
+        if counted < 0:  # refused, or of a kind that only NumPy understands
+            return super()._take(tokens, targets)
+        self._shape = tokens.shape
+        return counted
 
     def _forward(self, batch_size: int, seq_len: int) -> None:
         self._network.forward(batch_size, seq_len)
@@ -78,6 +88,20 @@ class Model(Interface):
     def _step(self, batch_size: int, seq_len: int, divisor: float, update: Update) -> float:
         loss: float = self._network.step(batch_size, seq_len, divisor, update)
         return loss
+
+    def _steps(
+        self,
+        batch_size: int,
+        seq_len: int,
+        tokens: NDArray[np.int32],
+        targets: NDArray[np.int32],
+        divisors: NDArray[np.float64],
+        updates: Sequence[Update],
+    ) -> NDArray[np.float64]:
+        losses: NDArray[np.float64] = self._network.steps(
+            batch_size, seq_len, tokens, targets, divisors, update_rows(updates)
+        )
+        return losses
 
     def _append(self, token: int) -> None:
         self._context_length = self._network.append(token, self._context_length)

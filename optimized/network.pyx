@@ -106,12 +106,10 @@ cdef void feed_forward_body(
     """Rows of x_out = x + gelu(ln2 W1 + b1) W2 + b2."""
     cdef Py_ssize_t D = net.D, F = net.F, n
     cdef float *ff_in = a.ff_slope if a.ff_slope != NULL else a.ff_act
-    cdef Rows one
     linear_forward_body(ff_in, w.ff_in_bias, 0, a.ln2, w.ff_in_weight, panel, D, F, rows)
     gelu_forward_body(a.ff_act, a.ff_slope, ff_in, F, rows)
     for n in range(rows.start, rows.stop):
-        one.start, one.stop = 0, 1
-        residual_forward_body(a.x_out + n * D, x + n * D, w.ff_out_bias, D, one)
+        kernels.add(a.x_out + n * D, x + n * D, w.ff_out_bias, D)
     linear_forward_body(a.x_out, a.x_out, D, a.ff_act, w.ff_out_weight, panel, F, D, rows)
 
 
@@ -202,6 +200,7 @@ cdef void backward_layer_body(
 
     # x_out = x_mid + ff: dx_out is the gradient of both
     block_sums_body(ff_out_sums, dx_out, D, rows)
+    # ff_slope, the derivative of gelu, becomes the gradient of what went into it
     linear_backward_input_times_body(a.ff_slope, dx_out, w.ff_out_weight, panel, F, D, rows)
     block_sums_body(ff_in_sums, a.ff_slope, F, rows)
     linear_backward_input_body(a.x_out, a.ff_slope, w.ff_in_weight, panel, D, F, rows)

@@ -57,4 +57,4 @@ def test_the_folders_hold_the_same_files() -> None:
     names = {module.name for module in pkgutil.iter_modules(cllm.reference.__path__)}
     mirror = {module.name for module in pkgutil.iter_modules(cllm.optimized.__path__)}
     assert names <= mirror
-    assert mirror - names == {"arguments", "kernels", "reduction", "region"}
+    assert mirror - names == {"arguments", "batch", "kernels", "reduction", "region"}

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import dataclasses
+import math
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from cllm import CllmError, Config, Model, Sampling, Update
+from cllm.check import check_number, check_size
 from cllm.harness.cases import draw_parameters
+from cllm.model import update_rows
 from cllm.registry import find_model
 
 CONFIG = Config(11, 6, 2, 3, 5)
@@ -36,6 +43,7 @@ def test_calls_out_of_order_are_refused(cls: type[Model]) -> None:
     calls: list[Callable[[], object]] = [
         lambda: raw.forward(ids(2, 5)),
         lambda: raw.step(ids(2, 5), ids(2, 5), UPDATE),
+        lambda: raw.steps(ids(0, 2, 5), ids(0, 2, 5), []),
         lambda: raw.feed(ids(1)),
         raw.zero_gradients,
     ]
@@ -74,6 +82,7 @@ def test_operations_outside_the_plan_are_refused(cls: type[Model]) -> None:
     calls: list[Callable[[], object]] = [
         model.backward, model.zero_gradients, model.reset, lambda: model.update(UPDATE),
         lambda: model.feed(ids(1)), lambda: model.step(ids(1, 4), ids(1, 4), UPDATE),
+        lambda: model.steps(ids(1, 1, 4), ids(1, 1, 4), [UPDATE]),
     ]  # fmt: skip
     for call in calls:
         with pytest.raises(RuntimeError, match="is not in the plan"):
@@ -120,7 +129,49 @@ def test_bad_targets_and_divisors_are_refused(cls: type[Model]) -> None:
     for divisor in (0, -1.0, float("nan"), float("inf"), "3"):
         with pytest.raises(CllmError, match="divisor must be a number in"):
             model.loss(ids(2, 5), divisor)  # type: ignore[arg-type]
+        with pytest.raises(CllmError, match="divisor must be a number in"):
+            model.step(ids(2, 5), ids(2, 5), UPDATE, divisor)  # type: ignore[arg-type]
     model.loss(ids(2, 5))  # a refused call spoils nothing
+
+
+@each_model
+@pytest.mark.parametrize(
+    ("targets", "message"),
+    [
+        (np.full((2, 5), 11, np.int32), r"targets must lie in -1\.\.10: got 11\.\.11"),
+        (np.full((2, 5), -2, np.int32), r"targets must lie in -1\.\.10: got -2\.\.-2"),
+        (np.zeros((2, 5), np.int64), "targets must be int32: got int64"),
+        (np.zeros((2, 4), np.int32), r"targets must have shape \(2, 5\): got \(2, 4\)"),
+        (
+            np.zeros((2, 6), np.int32),
+            r"targets must have a shape in \(1,1\)\.\.\(2, 5\): got \(2, 6\)",
+        ),
+        (np.zeros((1, 2, 5), np.int32), r"targets must be an array \(B,T\)"),
+        (None, r"targets must be an array \(B,T\)"),
+    ],
+)
+def test_a_step_with_bad_targets_is_refused_and_nothing_is_touched(
+    cls: type[Model], targets: NDArray[np.int32], message: str
+) -> None:
+    model = build(cls)
+    model.forward(ids(2, 5))
+    before = {name: array.copy() for name, array in model.activations().items()}
+    with pytest.raises(CllmError, match=message):
+        model.step(ids(2, 5, seed=7), targets, UPDATE)
+    for name, array in model.activations().items():
+        assert np.array_equal(array, before[name]), name
+    model.loss(ids(2, 5))  # forward's work is still there
+
+
+@each_model
+def test_ids_behind_a_mask_are_checked_like_all(cls: type[Model]) -> None:
+    model, hidden = build(cls), np.ma.masked_greater(np.full((2, 5), 11, np.int32), 10)
+    with pytest.raises(CllmError, match="tokens must lie in"):
+        model.forward(hidden)
+    with pytest.raises(CllmError, match="tokens must lie in"):
+        model.step(hidden, ids(2, 5), UPDATE)
+    with pytest.raises(CllmError, match="tokens must lie in"):
+        model.feed(hidden[0])
 
 
 @pytest.mark.parametrize(
@@ -128,6 +179,7 @@ def test_bad_targets_and_divisors_are_refused(cls: type[Model]) -> None:
     [
         {"step": 0}, {"step": 1.5}, {"learning_rate": -1.0}, {"learning_rate": float("nan")},
         {"beta1": 1.0}, {"beta2": -0.1}, {"epsilon": 0.0}, {"weight_decay": -1.0}, {"clip": 0.0},
+        {"step": True}, {"step": 2**31}, {"learning_rate": 10**400}, {"clip": math.inf},
     ],
     ids=str,
 )  # fmt: skip
@@ -135,6 +187,52 @@ def test_bad_updates_are_refused_by_name(change: dict[str, float]) -> None:
     (name,) = change
     with pytest.raises(CllmError, match=f"{name} must be"):
         Update(**{"step": 1, "learning_rate": 0.1, **change})  # type: ignore[arg-type]
+
+
+def refusal(make: Callable[[], object]) -> str | None:
+    try:
+        make()
+    except CllmError as error:
+        return str(error)
+    return None
+
+
+NUMBER_RANGES = {
+    "learning_rate": (0.0, math.inf, False),
+    "beta1": (0.0, 1.0, False),
+    "beta2": (0.0, 1.0, False),
+    "epsilon": (0.0, math.inf, True),
+    "weight_decay": (0.0, math.inf, False),
+    "clip": (0.0, math.inf, True),
+}
+
+
+@given(
+    name=st.sampled_from(["step", *NUMBER_RANGES]),
+    value=st.floats()
+    | st.sampled_from([0, 1, 0.0, -0.0, 1.0, 5e-324, 2**31 - 1, 2**31, 10**400, -(10**400)])
+    | st.integers()
+    | st.booleans()
+    | st.text(max_size=2)
+    | st.floats(width=32).flatmap(lambda x: st.sampled_from([np.float32(x), np.float64(x), [x]])),
+)
+def test_an_update_refuses_what_the_check_of_each_field_refuses(name: str, value: Any) -> None:
+    def check() -> object:
+        if name == "step":
+            return check_size(name, value)
+        low, high, open_below = NUMBER_RANGES[name]
+        return check_number(name, value, low, high, open_below=open_below)
+
+    changed = {"step": 1, "learning_rate": 0.1, name: value}
+    assert refusal(lambda: Update(**changed)) == refusal(check)
+
+
+def test_rows_of_updates_hold_their_fields_in_order() -> None:
+    updates = [Update(7, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6), Update(2**31 - 1, 0)]
+    rows = update_rows(updates)
+    assert (rows.dtype, rows.flags.c_contiguous) == (np.float64, True)
+    assert rows[0].tolist() == [*dataclasses.astuple(updates[0])]
+    assert rows[1].tolist() == [*dataclasses.astuple(updates[1])[:-1], math.inf]
 
 
 @pytest.mark.parametrize(
@@ -210,15 +308,112 @@ def test_step_is_the_calls_one_by_one_and_ignores_old_gradients(cls: type[Model]
 
 
 @each_model
-def test_steps_is_step_after_step(cls: type[Model]) -> None:
+@pytest.mark.parametrize("shape", [(2, 5), (1, 5), (2, 3), (1, 1)])
+def test_steps_is_step_after_step(cls: type[Model], shape: tuple[int, int]) -> None:
     many, single = build(cls), build(cls)
-    tokens, targets = ids(3, 2, 5), ids(3, 2, 5, seed=2)
-    updates = [Update(step, 1e-2 / step) for step in (1, 2, 3)]
+    many.feed(ids(2))
+    tokens, targets = ids(4, *shape), ids(4, *shape, seed=2, low=-1)
+    targets[1] = -1  # a batch without a counted target
+    updates = [
+        Update(1, 1e-2),
+        Update(2, 1e-3, clip=0.5),
+        Update(3, 0, 0.8, 0.9, 1e-6, 0.1),
+        Update(9, 1e-2, weight_decay=0.2, clip=1),
+    ]
     losses = many.steps(tokens, targets, updates)
+    assert (losses.dtype, losses.shape) == (np.float64, (4,))
     assert losses.tolist() == [single.step(*k) for k in zip(tokens, targets, updates, strict=True)]
-    assert np.array_equal(many.parameters, single.parameters)
-    with pytest.raises(CllmError, match="got 3, 3 and 2"):
-        many.steps(tokens, targets, updates[:2])
+    for name in ("parameters", "first_moment", "second_moment"):
+        for tensor, view in many.tensors(name).items():
+            assert np.array_equal(view, single.tensors(name)[tensor]), (name, tensor)
+    assert len(many.context) == 0  # the cache is of the old parameters
+    with pytest.raises(RuntimeError, match=r"forward\(\) must come directly before"):
+        many.loss(targets[0])
+
+
+@each_model
+def test_steps_takes_arrays_of_any_layout_and_as_many_as_none(cls: type[Model]) -> None:
+    tokens, targets = ids(3, 2, 5), ids(3, 2, 5, seed=2)
+    updates = [Update(step, 1e-2) for step in (1, 2, 3)]
+    expected = build(cls).steps(tokens, targets, updates)
+    window = np.zeros((2, 6, 5), np.int32)
+    window[:, ::2] = tokens.transpose(1, 0, 2)
+    strided = window[:, ::2].transpose(1, 0, 2)
+    unaligned = np.zeros(targets.nbytes + 1, np.uint8)[1:].view(np.int32).reshape(3, 2, 5)
+    unaligned[...] = targets
+    unaligned.flags.writeable = False
+    assert np.array_equal(build(cls).steps(strided, unaligned, updates), expected)
+    none = build(cls).steps(tokens[:0], targets[:0], [])
+    assert (none.dtype, none.shape) == (np.float64, (0,))
+
+
+@each_model
+def test_steps_over_the_model_s_own_buffers_takes_what_lay_there(cls: type[Model]) -> None:
+    model = build(cls, 3)
+    views = model.activations()
+    views["tokens"][...], views["targets"][...] = ids(3, 5), ids(3, 5, seed=2)
+    swapped = views["targets"][:, None], views["tokens"][:, None]
+    updates = [Update(step, 1e-2) for step in (1, 2, 3)]
+    expected = build(cls, 3).steps(swapped[0].copy(), swapped[1].copy(), updates)
+    assert np.array_equal(model.steps(*swapped, updates), expected)
+
+
+def batches(change: str) -> tuple[Any, Any, Any]:
+    """Three batches and updates, one thing of them bad."""
+    tokens, targets = ids(3, 2, 5), ids(3, 2, 5, seed=2)
+    updates: list[Any] = [Update(step, 1e-2) for step in (1, 2, 3)]
+    if change == "token":
+        tokens[1, 1, 4] = 11
+    if change == "target":
+        targets[2, 0, 0] = -2
+    if change == "update":
+        updates[1] = None
+    found: dict[str, tuple[Any, Any, Any]] = {
+        "tokens short": (tokens[:2], targets, updates),
+        "targets short": (tokens, targets[:2], updates),
+        "updates short": (tokens, targets, updates[:2]),
+        "tokens dtype": (tokens.astype(np.int64), targets, updates),
+        "targets dtype": (tokens, targets.astype(np.float32), updates),
+        "one batch": (tokens[0], targets[0], updates[:1]),
+        "targets list": (tokens, targets.tolist(), updates),
+        "tokens long": (np.zeros((3, 2, 6), np.int32), targets, updates),
+        "no rows": (tokens[:, :0], targets[:, :0], updates),
+        "targets shape": (tokens, targets[:, :, :4], updates),
+    }
+    return found.get(change, (tokens, targets, updates))
+
+
+@each_model
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("token", r"^tokens\[1\] must lie in 0\.\.10: got \d\.\.11$"),
+        ("target", r"^targets\[2\] must lie in -1\.\.10: got -2\.\.\d+$"),
+        ("update", r"^updates\[1\] must be a cllm\.Update: got NoneType$"),
+        ("tokens short", "got 2, 3 and 3"),
+        ("targets short", "got 3, 2 and 3"),
+        ("updates short", "got 3, 3 and 2"),
+        ("tokens dtype", "^tokens must be int32: got int64$"),
+        ("targets dtype", "^targets must be int32: got float32$"),
+        ("one batch", r"^tokens must be an array \(k,B,T\)$"),
+        ("targets list", r"^targets must be an array \(k,B,T\)$"),
+        (
+            "tokens long",
+            r"a batch of tokens must have a shape in \(1,1\)\.\.\(2, 5\): got \(2, 6\)",
+        ),
+        ("no rows", r"a batch of tokens must have a shape in \(1,1\)\.\.\(2, 5\): got \(0, 5\)"),
+        ("targets shape", r"a batch of targets must have shape \(2, 5\): got \(2, 4\)"),
+    ],
+)
+def test_steps_refuses_all_where_one_is_bad(cls: type[Model], change: str, message: str) -> None:
+    model = build(cls)
+    model.forward(ids(2, 5, seed=8))
+    before = {name: array.copy() for name, array in model.activations().items()}
+    with pytest.raises(CllmError, match=message):
+        model.steps(*batches(change))
+    for name, array in model.activations().items():
+        assert np.array_equal(array, before[name]), name
+    model.loss(ids(2, 5))  # a refused call spoils nothing
 
 
 @each_model

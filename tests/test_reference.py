@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -52,16 +53,27 @@ def complex_step_gradient(
     return gradient
 
 
+def draw_batch(config: Config, batch: int, time: int, seed: int) -> tuple[NDArray[Any], ...]:
+    """Parameters, tokens and targets."""
+    generator = np.random.default_rng(seed)
+    parameters = draw_parameters(config, generator)
+    return parameters, *(ids[0] for ids in draw_batches(config, generator, 1, batch, time))
+
+
+def is_certain(config: Config, batch: int, time: int, seed: int) -> bool:
+    """Whether the gradient p - 1 of the logits has lost its digits, p being near 1."""
+    parameters, tokens, targets = draw_batch(config, batch, time, seed)
+    model = Model.create(config, batch, time, parameters, dtype=np.float64)
+    model.forward(tokens)
+    return model.loss(targets) < 0.01
+
+
 def assert_gradients_are_exact(
     config: Config, batch: int, time: int, seed: int, divisor: float | None = None
 ) -> None:
-    generator = np.random.default_rng(seed)
-    parameters = draw_parameters(config, generator)
-    tokens, targets = (ids[0] for ids in draw_batches(config, generator, 1, batch, time))
+    parameters, tokens, targets = draw_batch(config, batch, time, seed)
     model = Model.create(config, batch, time, parameters, dtype=np.float64)
     model.forward(tokens)
-    # A prediction that is certain has the gradient p - 1 of a p near 1: most digits cancel.
-    assume(model.loss(targets, 1.0) > 0.01)
     model.loss(targets, divisor)
     model.backward()
     exact = complex_step_gradient(config, parameters, tokens, targets, divisor)
@@ -81,8 +93,8 @@ def assert_gradients_are_exact(
 def test_gradients_equal_the_complex_step(
     shape: tuple[Config, int, int, int], divisor: float | None
 ) -> None:
-    config, batch, time, seed = shape
-    assert_gradients_are_exact(config, batch, time, seed, divisor)
+    assume(not is_certain(*shape))
+    assert_gradients_are_exact(*shape, divisor)
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,7 @@
 
 _Static_assert(NR <= GEMM_COLUMNS, "the panel holds the columns of a tile");
 
-/* What becomes of a tile: c = start + a b, c = start + c where start is c, or c = c * (a b). */
+/* What becomes of a product: c = start + a b, or c = c * (a b), element by element. */
 typedef enum { PLUS, TIMES } Finish;
 
 /* Lines of the next columns of b, fetched a few at a time while the tiles of these are computed:
