@@ -1,0 +1,120 @@
+"""Workers seen from outside: started, asked with a time limit, ended.
+
+Promises: a worker that crashes, hangs or fails raises `WorkerFailed`, which says so in one line;
+none outlives its context.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import selectors
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Any, Self
+
+END_SECONDS = 5.0
+"""How long a worker may take to end when its input ends."""
+
+
+class WorkerFailed(Exception):
+    """A worker crashed, hung, or could not do what it was asked."""
+
+
+class Worker:
+    """One `cllm.harness.bench.worker`, which computes only while it is asked."""
+
+    def __init__(
+        self,
+        environment: Mapping[str, str],
+        command: tuple[str, ...] = ("-P", "-m", "cllm.harness.bench.worker"),
+    ) -> None:
+        self._errors = tempfile.TemporaryFile()  # noqa: SIM115  (closed by close)
+        self._process = subprocess.Popen(
+            [sys.executable, *command],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._errors,
+            env={**os.environ, **environment},
+            start_new_session=True,  # so that the compilers it starts end with it
+        )
+        self._received = b""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def ask(self, call: str, limit: float, **arguments: Any) -> dict[str, Any]:
+        """The reply to a request, within `limit` seconds."""
+        assert self._process.stdin is not None
+        try:
+            self._process.stdin.write(json.dumps({"call": call, **arguments}).encode() + b"\n")
+            self._process.stdin.flush()
+        except BrokenPipeError:
+            raise WorkerFailed(self._end()) from None
+        reply: dict[str, Any] = json.loads(self._line(limit))
+        if "error" in reply:
+            raise WorkerFailed(" ".join(reply["error"].split()))
+        return reply
+
+    def close(self) -> None:
+        """End the process, its children too."""
+        if self._errors.closed:
+            return
+        streams = (self._process.stdin, self._process.stdout)
+        assert streams[0] is not None
+        with contextlib.suppress(BrokenPipeError):
+            streams[0].close()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(END_SECONDS)
+        self._kill()
+        for stream in (*streams, self._errors):
+            if stream is not None:
+                with contextlib.suppress(BrokenPipeError):
+                    stream.close()
+
+    def _line(self, limit: float) -> bytes:
+        """The next line that the worker writes."""
+        assert self._process.stdout is not None
+        deadline = time.monotonic() + limit
+        with selectors.DefaultSelector() as selector:
+            selector.register(self._process.stdout, selectors.EVENT_READ)
+            while b"\n" not in self._received:
+                if not selector.select(max(0.0, deadline - time.monotonic())):
+                    self._kill()
+                    raise WorkerFailed(f"hung: no answer within {limit:.0f} s")
+                if not (read := os.read(self._process.stdout.fileno(), 1 << 16)):
+                    raise WorkerFailed(self._end())
+                self._received += read
+        line, _, self._received = self._received.partition(b"\n")
+        return line
+
+    def _end(self) -> str:
+        """How it came to its end."""
+        try:
+            status = self._process.wait(END_SECONDS)
+        except subprocess.TimeoutExpired:
+            self._kill()
+            status = self._process.wait()
+        how = f"by {signal.Signals(-status).name}" if status < 0 else f"with exit status {status}"
+        self._errors.seek(0)
+        said = self._errors.read().decode(errors="replace").strip().splitlines()
+        return f"crashed {how}" + (f": {said[-1].strip()}" if said else "")
+
+    def _kill(self) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()

@@ -1,0 +1,148 @@
+"""The whole measurement: machine, training, generation, memory, import, in one run.
+
+Promises: everything that `performance.json` holds; a peer that is not installed is named. Nothing
+is written here.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import cllm.harness.peers as registered
+from cllm.harness import probe
+from cllm.harness.bench import footprint
+from cllm.harness.bench.configurations import Configuration
+from cllm.harness.bench.contest import Contest, build, hold
+from cllm.harness.bench.flops import step_flops
+from cllm.harness.bench.process import Worker
+from cllm.harness.bench.summary import summarize
+from cllm.harness.bench.task import Kind
+from cllm.harness.benchmark import Progress
+from cllm.harness.machine import fingerprint
+from cllm.harness.peers import Competitor, Peer, model
+from cllm.registry import find_model
+
+BLOCKS = 11
+REFERENCE = "reference"
+
+
+def measure(
+    models: Sequence[str],
+    configurations: Sequence[Configuration],
+    threads: Sequence[int],
+    *,
+    peers: bool,
+    seconds: float,
+    seed: int,
+    blocks: int = BLOCKS,
+    progress: Progress,
+) -> dict[str, Any]:
+    """What `performance.json` holds: numbers, strings and lists alone."""
+    for name in models:
+        find_model(name)  # refused now, not after an hour
+    start = time.monotonic()
+    wanted = registered.PEERS if peers else ()
+    there = [peer for peer in wanted if peer.is_installed()]
+    bench = _Run(models, sorted(set(threads)), there, seconds, blocks, seed, progress)
+    progress("probing the machine", 0, 1)
+    result: dict[str, Any] = {
+        "machine": fingerprint(),
+        "settings": {
+            "models": list(models),
+            "configurations": [c.name for c in configurations],
+            "threads": bench.threads,
+            "peers": peers,
+            "seconds": seconds,
+            "seed": seed,
+            "blocks": blocks,
+        },
+        "missing_peers": [peer.library for peer in wanted if peer not in there],
+        "probe": _probe(bench.threads),
+    }
+    result["contests"] = [
+        summarize(contest, seed)
+        for configuration in configurations
+        for contest in bench.contests(configuration)
+    ]
+    progress("memory and import", 0, 1)
+    result["memory"] = [
+        footprint.memory(name, bench.threads[-1], configuration)
+        for name in models
+        for configuration in configurations
+    ]
+    result["imports"] = [footprint.imports(name) for name in models]
+    progress("memory and import", 1, 1)
+    result["seconds"] = time.monotonic() - start
+    return result
+
+
+def _probe(threads: Sequence[int]) -> dict[str, Any]:
+    hand_over = probe.hand_over()
+    return {
+        "level": probe.level(),
+        "fma": {str(n): probe.fma_peak(n) for n in threads},
+        "read": {str(n): probe.read_bandwidths(n) for n in threads},
+        "hand_over_seconds": hand_over,
+    }
+
+
+class _Run:
+    """The contests of one run."""
+
+    def __init__(
+        self,
+        models: Sequence[str],
+        threads: list[int],
+        peers: Sequence[Peer],
+        seconds: float,
+        blocks: int,
+        seed: int,
+        progress: Progress,
+    ) -> None:
+        self._models, self.threads, self._peers = models, threads, peers
+        self._seconds, self._blocks, self._seed = seconds, blocks, seed
+        self._progress = progress
+
+    def contests(self, configuration: Configuration) -> Iterator[Contest]:
+        """One for each kind of work that the configuration asks for."""
+        losses = self._expected(configuration, Kind.STEP)
+        yield self._contest(configuration, Kind.STEP, losses)
+        if configuration.calls_at_once > 1:
+            yield self._contest(configuration, Kind.STEPS, losses)
+        if configuration.generates:
+            tokens = self._expected(configuration, Kind.GREEDY)
+            yield self._contest(configuration, Kind.GREEDY, tokens)
+            yield self._contest(configuration, Kind.SAMPLED, None)
+
+    def _expected(self, configuration: Configuration, kind: Kind) -> list[float]:
+        """The first results of the reference in float64."""
+        self._progress(f"{configuration.name} {kind}: the reference in float64", 0, 1)
+        exact = model(REFERENCE, 1, "float64")
+        with Worker(exact.environment) as worker:
+            results: list[float] = build(worker, exact, configuration, kind, self._seed)["results"]
+        return results
+
+    def _contest(
+        self, configuration: Configuration, kind: Kind, expected: Sequence[float] | None
+    ) -> Contest:
+        most = self.threads[-1]
+        models: list[Competitor] = [
+            model(name, count) for name in self._models for count in self.threads
+        ]
+        if kind in (Kind.STEP, Kind.GREEDY) and REFERENCE not in self._models:
+            models.append(model(REFERENCE, most))
+        flops = step_flops(configuration.setting)
+        peers = [c for peer in self._peers for c in peer.competitors(kind, most, flops)]
+        return hold(
+            configuration,
+            kind,
+            models,
+            peers,
+            expected,
+            seconds=self._seconds,
+            blocks=self._blocks,
+            seed=self._seed,
+            progress=self._progress,
+        )

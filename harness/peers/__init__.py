@@ -1,0 +1,129 @@
+"""The competitors of a benchmark: models by name, and other libraries at their best.
+
+Promises: a table as data. A library is tried in each of its variants on each configuration; its
+fastest one counts. Nothing here imports a library.
+Leaves out: how a library is asked (`models`, `pytorch`, `jax`: one file each, imported only in
+workers).
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from cllm.harness.bench.task import Kind
+
+EXTRA = "cllm[peers]"
+
+SMALL_STEP = 1e9
+"""FLOPs of a step from which on neither one thread nor what only saves overhead is tried."""
+
+
+@dataclass(frozen=True)
+class Competitor:
+    """Something that is measured, in a process of its own."""
+
+    library: str
+    """PyTorch, JAX, or the name of a model."""
+    variant: str
+    threads: int
+    module: str
+    """Its `build(kind, workload, **options)` gives the task."""
+    options: Mapping[str, Any]
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        threads = f"{self.threads} thread{'s' if self.threads > 1 else ''}"
+        return f"{' '.join(filter(None, (self.library, self.variant)))}, {threads}"
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One way to use a library."""
+
+    name: str
+    mode: str
+    """What the library's `build` is told."""
+    kinds: tuple[Kind, ...]
+    environment: Mapping[str, str] = field(default_factory=dict)
+    only_small: bool = False
+    """It saves some microseconds a step, and may cost a minute to compile."""
+
+
+@dataclass(frozen=True)
+class Peer:
+    """A library that trains and runs the same network."""
+
+    library: str
+    package: str
+    """Found by this name when it is installed."""
+    module: str
+    variants: tuple[Variant, ...]
+    environment: Mapping[str, str]
+    """For every variant; `{threads}` stands for their number."""
+
+    def is_installed(self) -> bool:
+        """Whether it can be measured here; it is not imported."""
+        return importlib.util.find_spec(self.package) is not None
+
+    def competitors(self, kind: Kind, threads: int, flops: int) -> Iterator[Competitor]:
+        """Its variants for a task: with all threads, and with one where the work is small."""
+        small = flops < SMALL_STEP
+        counts = sorted({1, threads} if small else {threads})
+        for variant in self.variants:
+            if kind not in variant.kinds or (variant.only_small and not small):
+                continue
+            for count in counts:
+                given = {**self.environment, **variant.environment}
+                environment = {name: value.format(threads=count) for name, value in given.items()}
+                options = {"variant": variant.mode, "threads": count}
+                yield Competitor(
+                    self.library, variant.name, count, self.module, options, environment
+                )
+
+
+GENERATION = (Kind.GREEDY, Kind.SAMPLED)
+CPP = {"TORCHINDUCTOR_CPP_WRAPPER": "1"}
+SYNCHRONOUS = {"JAX_CPU_ENABLE_ASYNC_DISPATCH": "false"}
+
+PEERS = (
+    # OpenMP's waiting threads are left to spin: PyTorch takes two to four times as long without.
+    Peer(
+        "PyTorch",
+        "torch",
+        "cllm.harness.peers.pytorch",
+        (
+            Variant("eager", "eager", (Kind.STEP, *GENERATION)),
+            Variant("torch.compile", "compile", (Kind.STEP, *GENERATION)),
+            Variant("torch.compile, C++ wrapper", "compile", GENERATION, CPP),
+            Variant("torch.compile of the whole step", "functional", (Kind.STEP,)),
+            Variant(
+                "torch.compile of the whole step, C++ wrapper",
+                "functional",
+                (Kind.STEP,),
+                CPP,
+                only_small=True,
+            ),
+        ),
+        {"OMP_NUM_THREADS": "{threads}"},
+    ),
+    Peer(
+        "JAX",
+        "jax",
+        "cllm.harness.peers.jax",
+        (
+            Variant("jit", "jit", (Kind.STEP,)),
+            Variant("jit, synchronous", "jit", (Kind.STEP,), SYNCHRONOUS, only_small=True),
+            Variant("scan", "scan", (Kind.STEPS, *GENERATION)),
+        ),
+        {"NPROC": "{threads}", "JAX_PLATFORMS": "cpu"},
+    ),
+)
+
+
+def model(name: str, threads: int, dtype: str = "float32") -> Competitor:
+    """A model of `cllm.registry`."""
+    options = {"name": name, "threads": threads, "dtype": dtype}
+    return Competitor(name, "", threads, "cllm.harness.peers.models", options)
