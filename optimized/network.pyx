@@ -313,12 +313,12 @@ cdef void step_body(
         share(B * T, ROW_BLOCK, thread, threads),
     )
     backward_from_logits_body(net, how, tokens, B, T, thread, threads)
+    if thread == 0:  # before the last barrier: behind it another thread may be a step ahead
+        loss[0] = mean_loss(net, B * T, divisor)
     if how.adam == NULL:
         team_barrier(net.barrier, threads)  # the norm reads all gradients
         update_body(net, hyper, thread, threads)
-    team_barrier(net.barrier, threads)  # what follows reads all losses and all parameters
-    if thread == 0:
-        loss[0] = mean_loss(net, B * T, divisor)
+    team_barrier(net.barrier, threads)  # the next step reads all parameters
 
 
 cdef void decode_body(

@@ -97,6 +97,20 @@ def assert_agrees(case: Case) -> None:
         assert comparison.passed, f"{case}: {comparison}"
 
 
+def test_losses_of_many_steps_do_not_depend_on_the_threads() -> None:
+    """More threads than cores: some fall behind, and the others are a step ahead of them."""
+    config = Config(381, 64, 2, 4, 128)
+    generator = np.random.default_rng(0)
+    parameters = draw_parameters(config, generator)
+    tokens, targets = draw_batches(config, generator, 200, 8, 16)
+    updates = [Update(step, 1e-3) for step in range(1, 201)]
+    alone, together = (
+        Optimized.create(config, 8, 16, parameters, threads=threads).steps(tokens, targets, updates)
+        for threads in (1, 4)
+    )
+    assert np.array_equal(alone, together)
+
+
 LEVEL_SCRIPT = """
 from cllm.harness.cases import SETTINGS, draw_case
 from test_optimized import Optimized, assert_agrees

@@ -1,0 +1,85 @@
+"""Single operations: every pair of the table, optimized against the reference, on one thread.
+
+Promises: the arguments are those of the checks (`cllm.harness.pairs`), at the sizes of a
+configuration; both are timed in turn, and the ratio is taken round by round.
+Leaves out: threads, and what operations cost one after another (`cllm.harness.bench.contest`).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from statistics import median
+from typing import Any
+
+import numpy as np
+
+from cllm.harness.bench.configurations import Configuration
+from cllm.harness.pairs import PAIRS, Pair
+
+ROUNDS = 7
+ROUND_SECONDS = 0.01
+
+
+def sizes_of(configuration: Configuration) -> dict[str, int]:
+    """The letters of the table: a linear layer is the feed-forward's first, K = D and M = F."""
+    setting, config = configuration.setting, configuration.setting.config
+    return {
+        "B": setting.batch_size,
+        "T": setting.seq_len,
+        "V": config.vocab_size,
+        "D": config.embed_dim,
+        "H": config.num_heads,
+        "F": config.ff_dim,
+        "K": config.embed_dim,
+        "M": config.ff_dim,
+        "P": setting.seq_len - 1,
+    }
+
+
+def measure_operations(configuration: Configuration, seed: int) -> list[dict[str, Any]]:
+    """Seconds of one call of both functions and their ratio, for every pair."""
+    generator = np.random.default_rng(seed)
+    sizes = sizes_of(configuration)
+    return [_measure(pair, pair.draw(sizes, generator)) for pair in PAIRS]
+
+
+def _measure(pair: Pair, drawn: dict[str, Any]) -> dict[str, Any]:
+    """Each function on arguments of its own: some are written or added to."""
+    calls = {
+        room: _caller(pair.find(room), _rounded(drawn)) for room in ("optimized", "reference")
+    }
+    counts = {room: max(1, round(ROUND_SECONDS / call(1))) for room, call in calls.items()}
+    seconds: dict[str, list[float]] = {room: [] for room in calls}
+    for _ in range(ROUNDS):
+        for room, call in calls.items():
+            seconds[room].append(call(counts[room]) / counts[room])
+    ratios = [r / o for o, r in zip(seconds["optimized"], seconds["reference"], strict=True)]
+    return {
+        "function": pair.function,
+        "without": [name for name, value in pair.scalars.items() if value is None],
+        **{f"{room}_seconds": median(found) for room, found in seconds.items()},
+        "ratio": median(ratios),
+    }
+
+
+def _rounded(drawn: dict[str, Any]) -> dict[str, Any]:
+    """Copies of the arguments, floats in float32."""
+    return {
+        name: value.astype(np.float32 if value.dtype.kind == "f" else value.dtype)
+        if isinstance(value, np.ndarray)
+        else value
+        for name, value in drawn.items()
+    }
+
+
+def _caller(function: Callable[..., Any], arguments: dict[str, Any]) -> Callable[[int], float]:
+    """Seconds of so many calls."""
+
+    def call(count: int) -> float:
+        start = time.perf_counter()
+        for _ in range(count):
+            function(**arguments)
+        return time.perf_counter() - start
+
+    return call
