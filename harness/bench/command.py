@@ -8,11 +8,11 @@ from pathlib import Path
 
 import click
 
+import cllm.harness.peers as registered
 from cllm.cli.progress import say
 from cllm.files import atomic_file
 from cllm.harness.bench.configurations import CONFIGURATIONS
 from cllm.harness.command import Display
-from cllm.harness.peers import EXTRA, PEERS
 
 OUTPUT = Path("reports/performance.md")
 
@@ -70,12 +70,13 @@ def bench(
     and import time; each competitor is first checked to compute the same.
     """
     from cllm.harness.bench.charts import svg
-    from cllm.harness.bench.markdown import overview, render
+    from cllm.harness.bench.markdown import render
+    from cllm.harness.bench.overview import overview
     from cllm.harness.bench.run import measure
 
     output.parent.mkdir(parents=True, exist_ok=True)  # refused now, not after the work
-    if peers and (missing := [peer.library for peer in PEERS if not peer.is_installed()]):
-        say(f"Not installed, not measured: {', '.join(missing)} (pip install '{EXTRA}')")
+    if peers and (missing := [p.library for p in registered.PEERS if not p.is_installed()]):
+        say(f"Not installed, not measured: {', '.join(missing)} (pip install '{registered.EXTRA}')")
     chosen = configurations or tuple(CONFIGURATIONS)
     with Display() as display:
         result = measure(

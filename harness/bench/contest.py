@@ -1,9 +1,10 @@
 """One configuration, one kind of work, every competitor: checked, chosen, then raced.
 
 Promises: each competitor works in a process of its own and is first held against the reference in
-float64; of a library the fastest variants are found in short trials; they and the models are visited
-in turn, block by block, every other block backwards, so that a drift of the machine falls on all
-alike; the machine's peak is measured again in each block. What fails is an entry with its reason.
+float64; of a library the fastest variants are found in short trials; they and the models are
+visited in turn, block by block, every other block backwards, so that a drift of the machine falls
+on all alike; the machine's peak is measured again in each block. What fails is an entry with its
+reason.
 """
 
 from __future__ import annotations

@@ -7,6 +7,7 @@ makes unnecessary is not counted.
 from __future__ import annotations
 
 from cllm.config import Config
+from cllm.harness.bench.task import Kind
 from cllm.harness.cases import Setting
 
 FORMULA = (
@@ -31,6 +32,13 @@ def step_flops(setting: Setting) -> int:
     pairs = time * (time + 1) // 2
     attention = config.num_layers * batch * config.num_heads * 2 * (2 * config.head_dim) * pairs
     return 6 * matmul_parameters(config) * batch * time + 3 * attention
+
+
+def call_flops(setting: Setting, kind: Kind) -> int:
+    """About the FLOPs of one step, or of one generation of T-1 tokens."""
+    if kind.is_training:
+        return step_flops(setting)
+    return 2 * matmul_parameters(setting.config) * (setting.seq_len - 1)
 
 
 def utilization(setting: Setting, steps_per_second: float, peak: float) -> float:

@@ -73,7 +73,8 @@ def grown(name: str, threads: int, sizes: list[int], batch: list[int]) -> dict[s
     gc.collect()
     ctypes.CDLL(None).malloc_trim(0)  # else free memory of before would be used first
     before = resident_bytes()
-    model = kind.create(config, *batch, parameters, threads=threads)
+    rows, time = batch
+    model = kind.create(config, rows, time, parameters, threads=threads)
     for step in range(STEPS):
         model.step(tokens, tokens, Update(step + 1, 1e-4))
     return {"grown_bytes": resident_bytes() - before}

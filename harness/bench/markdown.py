@@ -6,11 +6,21 @@ Promises: it says nothing that the JSON does not; a figure that is missing says 
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from cllm.harness.bench.configurations import CONFIGURATIONS
 from cllm.harness.bench.contest import TOLERANCE
+from cllm.harness.bench.figures import (
+    cell,
+    in_vectors,
+    number,
+    ratio,
+    share,
+    spread,
+    table,
+    threads_of,
+)
 from cllm.harness.bench.flops import FORMULA
 from cllm.harness.bench.task import Kind
 from cllm.harness.machine import is_busy
@@ -19,6 +29,12 @@ from cllm.plan import format_bytes
 
 Result = dict[str, Any]
 Row = dict[str, Any]
+
+CROWDED = 0.8
+"""Share of the multiply-adds of single threads that as many together reach on cores of their own.
+
+Clocks fall by some percent when all cores work.
+"""
 
 TITLES = {
     Kind.STEP: "Training, one step a call",
@@ -38,15 +54,10 @@ def render(result: Result, chart: str | None) -> str:
         if contests:
             parts += [f"## {TITLES[kind]}", *_race(kind, contests, result)]
     parts += ["## Everything that was tried", *_trials(result)]
+    parts += ["## Single operations", *_operations(result)]
     parts += ["## Memory of a training step", *_memory(result)]
     parts += ["## Import", *_imports(result)]
     return "\n\n".join(parts) + "\n"
-
-
-def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A Markdown table; all columns but the first are set to the right."""
-    lines = [head, ["---"] + ["---:"] * (len(head) - 1), *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
 def command(result: Result) -> str:
@@ -62,26 +73,6 @@ def command(result: Result) -> str:
     return shlex.join(words)
 
 
-def number(value: float | None) -> str:
-    """Three significant digits or all before the point: 0.512, 4.07, 34.8, 3,446."""
-    if value is None:
-        return "–"
-    digits = 3 if value < 1 else 2 if value < 10 else 1 if value < 100 else 0
-    return f"{value:,.{digits}f}"
-
-
-def ratio(found: Sequence[float] | None) -> str:
-    """A ratio with its interval."""
-    if found is None:
-        return "–"
-    return "{:.2f} ({:.2f} to {:.2f})".format(*found)
-
-
-def share(value: float | None) -> str:
-    """A share in percent."""
-    return "–" if value is None else f"{100 * value:.0f}%"
-
-
 def _introduction(result: Result) -> Iterator[str]:
     yield (
         f"Written by `{command(result)}` in {result['seconds'] / 60:.0f} minutes. Every competitor "
@@ -89,7 +80,7 @@ def _introduction(result: Result) -> Iterator[str]:
         "is first held against the reference in float64: the losses of its first three steps to "
         f"{TOLERANCE:g} of themselves, or all greedy "
         "tokens and the logits after them. Of each library the fastest "
-        "variant and number of threads counts, found in short trials; those chosen are then "
+        "variants and numbers of threads are found in short trials; they and the models are then "
         f"visited in turn, in {result['settings']['blocks']} blocks, every other one backwards. "
         "Figures are medians over blocks; a ratio is the median of the blocks' ratios, with the "
         "bootstrap interval of 95%."
@@ -129,18 +120,30 @@ def _machine(result: Result) -> Iterator[str]:
         ["", *(f"GFLOP/s, {count} threads" for count in counts), "core to core, ns"],
         (
             [f"{contest['configuration']} {contest['kind']}"]
-            + [_spread(contest["peak_blocks"].get(count, []), 1e-9) for count in counts]
-            + [_spread(contest["hand_over_blocks"], 1e9)]
+            + [spread(contest["peak_blocks"].get(count, []), 1e-9) for count in counts]
+            + [spread(contest["hand_over_blocks"], 1e9)]
             for contest in result["contests"]
         ),
     )
+    if crowded := [contest for contest in result["contests"] if is_crowded(contest)]:
+        names = ", ".join(f"{contest['configuration']} {contest['kind']}" for contest in crowded)
+        yield (
+            "**The cores were not all there**: in some blocks the threads together reached less "
+            f"than {share(CROWDED)} of the multiply-adds of as many single ones. What several "
+            f"threads do is not to be judged by {names}."
+        )
 
 
-def _spread(values: Sequence[float | None], unit: float) -> str:
-    found = sorted(value * unit for value in values if value is not None)
-    if not found:
-        return "–"
-    return f"{found[len(found) // 2]:.0f} ({found[0]:.0f} to {found[-1]:.0f})"
+def is_crowded(contest: Row) -> bool:
+    """Whether several threads had much less than so many cores, in the median block or worse."""
+    peaks = {int(threads): sorted(found) for threads, found in contest["peak_blocks"].items()}
+    if 1 not in peaks:
+        return False
+    single = peaks[1][len(peaks[1]) // 2]
+    # a quarter of the blocks: a single one does not move a median
+    return any(
+        found[len(found) // 4] < CROWDED * threads * single for threads, found in peaks.items()
+    )
 
 
 def _race(kind: Kind, contests: list[Row], result: Result) -> Iterator[str]:
@@ -153,7 +156,7 @@ def _race(kind: Kind, contests: list[Row], result: Result) -> Iterator[str]:
         k = ", ".join(f"{c['configuration']} {c['calls_at_once']}" for c in contests)
         yield f"k: {k}. JAX scans over the batches; nothing else here takes many at once."
     for name in models:
-        columns = [f"{name}, {_threads(count)}" for count in threads]
+        columns = [f"{name}, {threads_of(count)}" for count in threads]
         head = [unit, *columns, *others, f"{name} / best peer", "aim"]
         rows = []
         for contest in contests:
@@ -162,20 +165,16 @@ def _race(kind: Kind, contests: list[Row], result: Result) -> Iterator[str]:
             rows.append(
                 [f"**{contest['configuration']}** {_sizes(contest)}"]
                 + [_figure(found[count]) for count in threads]
-                + [_figure(_fastest(contest, other), name=True) for other in others]
-                + [_versus(found, best), _aim(contest, kind)]
+                + [_rival(found, _fastest(contest, other)) for other in others]
+                + [ratio(_versus(found, best)), _aim(contest, kind)]
             )
         yield table(head, rows)
         if kind is Kind.STEP:
-            yield FORMULA
+            yield f"    {FORMULA}"
         if kind.is_training:
             yield _utilization(name, contests, threads)
     if kind is Kind.SAMPLED:
         yield "Chance decides the tokens; the network behind them is checked in the table above."
-
-
-def _threads(count: str) -> str:
-    return f"{count} thread{'' if count == '1' else 's'}"
 
 
 def _sizes(contest: Row) -> str:
@@ -195,24 +194,25 @@ def _fastest(contest: Row, library: str) -> Row | None:
     return max(rows, key=lambda e: (e["status"] == "raced", e["rate"] or 0.0), default=None)
 
 
-def _figure(entry: Row | None, *, name: bool = False) -> str:
+def _figure(entry: Row) -> str:
+    return entry["status"] if entry["status"] in ("refused", "failed") else number(entry["rate"])
+
+
+def _rival(found: dict[str, Row], entry: Row | None) -> str:
+    """Another's rate, how it was reached, and how many times that a model is."""
     if entry is None:
         return "–"
-    if entry["status"] in ("refused", "failed"):
-        return entry["status"]
-    said = number(entry["rate"])
-    if name and entry["variant"]:
-        said += f" ({entry['variant']}, {_threads(str(entry['threads']))})"
-    return said
+    how = [entry["variant"], threads_of(str(entry["threads"]))] if entry["variant"] else []
+    versus = _versus(found, entry["name"])
+    said = " ".join([_figure(entry), *([f"({', '.join(how)})"] if how else [])])
+    return said if versus is None else f"{said}; {versus[0]:.2f}×"
 
 
-def _versus(found: dict[str, Row], other: str | None) -> str:
+def _versus(found: dict[str, Row], other: str | None) -> list[float] | None:
     """Of the faster number of threads."""
     raced = [entry for entry in found.values() if entry["status"] == "raced"]
-    if not raced or other is None:
-        return "–"
-    best = max(raced, key=lambda entry: entry["rate"])
-    return ratio(best["versus"].get(other))
+    best = max(raced, key=lambda entry: entry["rate"], default=None)
+    return best["versus"].get(other) if best else None
 
 
 def _aim(contest: Row, kind: Kind) -> str:
@@ -225,8 +225,8 @@ def _aim(contest: Row, kind: Kind) -> str:
 
 def _utilization(name: str, contests: list[Row], threads: Sequence[str]) -> str:
     most = threads[-1]
-    head = [f"MFU of {name}", *map(_threads, threads), "aim"]
-    head += [f"{_threads(most)} / {_threads(threads[0])}"] if len(threads) > 1 else []
+    head = [f"MFU of {name}", *map(threads_of, threads), "aim"]
+    head += [f"{threads_of(most)} / {threads_of(threads[0])}"] if len(threads) > 1 else []
     rows = []
     for contest in contests:
         found = _own(contest, name, threads)
@@ -241,9 +241,9 @@ def _utilization(name: str, contests: list[Row], threads: Sequence[str]) -> str:
 
 def _trials(result: Result) -> Iterator[str]:
     yield (
-        "`raced` stands for its library; `tried` lost to another variant of it, its rate is that "
-        "of the trial. Until the first result is the time to import, build, compile and take one "
-        "step, with the compilers' caches as they were found."
+        "`raced`: a model, or among the fastest of its library; `tried`: another variant was "
+        "faster in the trial, whose rate this is. Until the first result is the time to import, "
+        "build, compile and take one step, with the compilers' caches as they were found."
     )
     rows = []
     for contest in result["contests"]:
@@ -254,16 +254,32 @@ def _trials(result: Result) -> Iterator[str]:
                     entry["name"],
                     number(entry["rate"]),
                     f"{entry['build_seconds']:.1f}" if entry["build_seconds"] else "–",
-                    f"{entry['status']}{': ' if entry['reason'] else ''}{_cell(entry['reason'])}",
+                    f"{entry['status']}{': ' if entry['reason'] else ''}{cell(entry['reason'])}",
                 ]
             )
     head = ["work", "competitor", "a second", "until the first result, s", "what became of it"]
     yield table(head, rows)
 
 
-def _cell(text: str) -> str:
-    """Text that cannot break a table."""
-    return text.replace("|", "\\|").replace("\n", " ")
+def _operations(result: Result) -> Iterator[str]:
+    found = result["operations"]
+    yield (
+        f"Every pair of the table of operations at the sizes of {found['configuration']}, on one "
+        "thread, microseconds a call; the public functions check their arguments and get scratch "
+        "each time, which a step does not."
+    )
+    yield table(
+        ["operation", "optimized, µs", "reference, µs", "reference / optimized"],
+        (
+            [
+                " without ".join([f"`{row['function']}`", *row["without"]]),
+                number(row["optimized_seconds"] * 1e6),
+                number(row["reference_seconds"] * 1e6),
+                number(row["ratio"]),
+            ]
+            for row in found["rows"]
+        ),
+    )
 
 
 def _memory(result: Result) -> Iterator[str]:
@@ -276,15 +292,11 @@ def _memory(result: Result) -> Iterator[str]:
     for row in result["memory"]:
         vector = row["parameter_bytes"]
         rows.append(
-            [f"{row['model']}, {row['configuration']}, {_threads(str(row['threads']))}"]
-            + [_in_vectors(row["roles"].get(role, 0), vector) for role in roles]
-            + [_in_vectors(row[name], vector) for name in ("planned_bytes", "grown_bytes")]
+            [f"{row['model']}, {row['configuration']}, {threads_of(str(row['threads']))}"]
+            + [in_vectors(row["roles"].get(role, 0), vector) for role in roles]
+            + [in_vectors(row[name], vector) for name in ("planned_bytes", "grown_bytes")]
         )
     yield table(["", *roles, "plan", "measured"], rows)
-
-
-def _in_vectors(nbytes: int, vector: int) -> str:
-    return f"{format_bytes(nbytes)} ({nbytes / vector:.2f})"
 
 
 def _imports(result: Result) -> Iterator[str]:
@@ -309,21 +321,3 @@ def alternative(result: Result) -> str:
     """The picture in words."""
     names = ", ".join(dict.fromkeys(c["configuration"] for c in result["contests"]))
     return f"Steps and tokens per second relative to the best peer, on a logarithmic axis: {names}"
-
-
-def overview(result: Result) -> str:
-    """What the terminal shows: each work and competitor that was raced, in columns."""
-    rows = [("work", "competitor", "a second", "MFU", "times the best peer")]
-    for contest in result["contests"]:
-        for entry in contest["entries"]:
-            if entry["status"] == "tried":
-                continue
-            what = f"{contest['configuration']} {contest['kind']}"
-            against = ratio(entry["versus"].get(contest["best_peer"]))
-            found = _figure(entry) if entry["status"] == "raced" else entry["reason"]
-            rows.append((what, entry["name"], found, share(entry["mfu"]), against))
-    widths = [max(len(row[column]) for row in rows) for column in range(4)]
-    return "\n".join(
-        "  ".join([*(f"{cell:{w}}" for cell, w in zip(row, widths, strict=False)), row[4]])
-        for row in rows
-    )

@@ -46,9 +46,7 @@ def measure_operations(configuration: Configuration, seed: int) -> list[dict[str
 
 def _measure(pair: Pair, drawn: dict[str, Any]) -> dict[str, Any]:
     """Each function on arguments of its own: some are written or added to."""
-    calls = {
-        room: _caller(pair.find(room), _rounded(drawn)) for room in ("optimized", "reference")
-    }
+    calls = {room: _caller(pair.find(room), _rounded(drawn)) for room in ("optimized", "reference")}
     counts = {room: max(1, round(ROUND_SECONDS / call(1))) for room, call in calls.items()}
     seconds: dict[str, list[float]] = {room: [] for room in calls}
     for _ in range(ROUNDS):

@@ -46,6 +46,11 @@ class Worker:
         )
         self._received = b""
 
+    @property
+    def returncode(self) -> int | None:
+        """The exit status; None as long as it runs."""
+        return self._process.poll()
+
     def __enter__(self) -> Self:
         return self
 

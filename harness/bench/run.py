@@ -15,7 +15,8 @@ from cllm.harness import probe
 from cllm.harness.bench import footprint
 from cllm.harness.bench.configurations import Configuration
 from cllm.harness.bench.contest import Contest, build, hold
-from cllm.harness.bench.flops import step_flops
+from cllm.harness.bench.flops import call_flops
+from cllm.harness.bench.operations import measure_operations
 from cllm.harness.bench.process import Worker
 from cllm.harness.bench.summary import summarize
 from cllm.harness.bench.task import Kind
@@ -25,6 +26,8 @@ from cllm.harness.peers import Competitor, Peer, model
 from cllm.registry import find_model
 
 BLOCKS = 11
+OPERATIONS = "medium"
+"""The sizes of single operations, where that configuration is measured."""
 REFERENCE = "reference"
 
 
@@ -36,7 +39,6 @@ def measure(
     peers: bool,
     seconds: float,
     seed: int,
-    blocks: int = BLOCKS,
     progress: Progress,
 ) -> dict[str, Any]:
     """What `performance.json` holds: numbers, strings and lists alone."""
@@ -45,7 +47,7 @@ def measure(
     start = time.monotonic()
     wanted = registered.PEERS if peers else ()
     there = [peer for peer in wanted if peer.is_installed()]
-    bench = _Run(models, sorted(set(threads)), there, seconds, blocks, seed, progress)
+    bench = _Run(models, sorted(set(threads)), there, seconds, seed, progress)
     progress("probing the machine", 0, 1)
     result: dict[str, Any] = {
         "machine": fingerprint(),
@@ -56,7 +58,7 @@ def measure(
             "peers": peers,
             "seconds": seconds,
             "seed": seed,
-            "blocks": blocks,
+            "blocks": BLOCKS,
         },
         "missing_peers": [peer.library for peer in wanted if peer not in there],
         "probe": _probe(bench.threads),
@@ -66,6 +68,12 @@ def measure(
         for configuration in configurations
         for contest in bench.contests(configuration)
     ]
+    progress("single operations", 0, 1)
+    sizes = next((c for c in configurations if c.name == OPERATIONS), configurations[0])
+    result["operations"] = {
+        "configuration": sizes.name,
+        "rows": measure_operations(sizes, seed),
+    }
     progress("memory and import", 0, 1)
     result["memory"] = [
         footprint.memory(name, bench.threads[-1], configuration)
@@ -97,13 +105,11 @@ class _Run:
         threads: list[int],
         peers: Sequence[Peer],
         seconds: float,
-        blocks: int,
         seed: int,
         progress: Progress,
     ) -> None:
         self._models, self.threads, self._peers = models, threads, peers
-        self._seconds, self._blocks, self._seed = seconds, blocks, seed
-        self._progress = progress
+        self._seconds, self._seed, self._progress = seconds, seed, progress
 
     def contests(self, configuration: Configuration) -> Iterator[Contest]:
         """One for each kind of work that the configuration asks for."""
@@ -133,7 +139,7 @@ class _Run:
         ]
         if kind in (Kind.STEP, Kind.GREEDY) and REFERENCE not in self._models:
             models.append(model(REFERENCE, most))
-        flops = step_flops(configuration.setting)
+        flops = call_flops(configuration.setting, kind)
         peers = [c for peer in self._peers for c in peer.competitors(kind, most, flops)]
         return hold(
             configuration,
@@ -142,7 +148,7 @@ class _Run:
             peers,
             expected,
             seconds=self._seconds,
-            blocks=self._blocks,
+            blocks=BLOCKS,
             seed=self._seed,
             progress=self._progress,
         )

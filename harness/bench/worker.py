@@ -12,6 +12,7 @@ import json
 import os
 import sys
 import time
+from collections.abc import Callable
 from typing import Any
 
 from cllm.config import Config
@@ -97,7 +98,11 @@ def serve() -> None:
     replies = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)  # what is printed goes to standard error
     bench = Bench()
-    calls = {"build": bench.build, "visit": bench.visit, "memory": grown}
+    calls: dict[str, Callable[..., dict[str, Any]]] = {
+        "build": bench.build,
+        "visit": bench.visit,
+        "memory": grown,
+    }
     for line in sys.stdin:
         request = json.loads(line)
         name = request.pop("call")

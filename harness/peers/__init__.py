@@ -8,6 +8,7 @@ workers).
 
 from __future__ import annotations
 
+import enum
 import importlib.util
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -18,7 +19,15 @@ from cllm.harness.bench.task import Kind
 EXTRA = "cllm[peers]"
 
 SMALL_STEP = 1e9
-"""FLOPs of a step from which on neither one thread nor what only saves overhead is tried."""
+"""FLOPs of a step or of a generation from which on it is large."""
+
+
+class Work(enum.Enum):
+    """Where a variant can be the fastest: elsewhere a minute of compiling would be wasted."""
+
+    ANY = enum.auto()
+    SMALL = enum.auto()
+    LARGE = enum.auto()
 
 
 @dataclass(frozen=True)
@@ -48,8 +57,7 @@ class Variant:
     """What the library's `build` is told."""
     kinds: tuple[Kind, ...]
     environment: Mapping[str, str] = field(default_factory=dict)
-    only_small: bool = False
-    """It saves some microseconds a step, and may cost a minute to compile."""
+    work: Work = Work.ANY
 
 
 @dataclass(frozen=True)
@@ -70,10 +78,10 @@ class Peer:
 
     def competitors(self, kind: Kind, threads: int, flops: int) -> Iterator[Competitor]:
         """Its variants for a task: with all threads, and with one where the work is small."""
-        small = flops < SMALL_STEP
-        counts = sorted({1, threads} if small else {threads})
+        work = Work.SMALL if flops < SMALL_STEP else Work.LARGE
+        counts = sorted({1, threads} if work is Work.SMALL else {threads})
         for variant in self.variants:
-            if kind not in variant.kinds or (variant.only_small and not small):
+            if kind not in variant.kinds or variant.work not in (Work.ANY, work):
                 continue
             for count in counts:
                 given = {**self.environment, **variant.environment}
@@ -96,16 +104,10 @@ PEERS = (
         "cllm.harness.peers.pytorch",
         (
             Variant("eager", "eager", (Kind.STEP, *GENERATION)),
-            Variant("torch.compile", "compile", (Kind.STEP, *GENERATION)),
+            Variant("torch.compile", "compile", (Kind.STEP,), work=Work.LARGE),
+            Variant("compiled step", "functional", (Kind.STEP,), work=Work.SMALL),
+            Variant("compiled step, C++ wrapper", "functional", (Kind.STEP,), CPP, Work.SMALL),
             Variant("torch.compile, C++ wrapper", "compile", GENERATION, CPP),
-            Variant("torch.compile of the whole step", "functional", (Kind.STEP,)),
-            Variant(
-                "torch.compile of the whole step, C++ wrapper",
-                "functional",
-                (Kind.STEP,),
-                CPP,
-                only_small=True,
-            ),
         ),
         {"OMP_NUM_THREADS": "{threads}"},
     ),
@@ -115,7 +117,7 @@ PEERS = (
         "cllm.harness.peers.jax",
         (
             Variant("jit", "jit", (Kind.STEP,)),
-            Variant("jit, synchronous", "jit", (Kind.STEP,), SYNCHRONOUS, only_small=True),
+            Variant("jit, synchronous", "jit", (Kind.STEP,), SYNCHRONOUS, Work.SMALL),
             Variant("scan", "scan", (Kind.STEPS, *GENERATION)),
         ),
         {"NPROC": "{threads}", "JAX_PLATFORMS": "cpu"},

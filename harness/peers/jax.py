@@ -35,7 +35,8 @@ def build(kind: Kind, workload: Workload, variant: str, threads: int) -> Task:
 
         @partial(jax.jit, donate_argnums=0)
         def steps(state: Tree, batches: tuple[Any, Any]) -> tuple[Tree, Any]:
-            return jax.lax.scan(train_step(workload), state, batches)
+            after: tuple[Tree, Any] = jax.lax.scan(train_step(workload), state, batches)
+            return after
 
         return Training(workload, steps, workload.calls_at_once)
     return Generation(workload, sampled=kind is Kind.SAMPLED)
@@ -133,9 +134,9 @@ class Training(Task):
             "square": zeros(parameters),
             "count": jnp.zeros((), jnp.float32),
         }
-        pairs = (workload.tokens, workload.targets)
+        pairs = [workload.tokens, workload.targets]
         if per_call > 1:
-            pairs = tuple(ids.reshape(-1, per_call, *ids.shape[1:]) for ids in pairs)
+            pairs = [ids.reshape(-1, per_call, *ids.shape[1:]) for ids in pairs]
         self._batches = [tuple(map(jnp.asarray, pair)) for pair in zip(*pairs, strict=True)]
         self._step = step
         self._taken = 0

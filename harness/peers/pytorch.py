@@ -26,7 +26,11 @@ BETAS, EPSILON = (0.9, 0.999), 1e-8
 
 
 def build(kind: Kind, workload: Workload, variant: str, threads: int) -> Task:
-    """The task in a variant: `eager`, `compile` or `functional`."""
+    """The task in a variant.
+
+    `eager`; `compile`: forward and backward compiled, or the decoding of one token; `functional`:
+    the whole step with Adam in one compiled graph.
+    """
     torch.set_num_threads(threads)
     network = Network(workload)
     if not kind.is_training:
@@ -152,7 +156,8 @@ def functional_step(network: Network) -> Step:
             parameters[name].sub_(rate * m / (v.sqrt() * spread + EPSILON))
         return loss
 
-    return step
+    compiled: Step = step
+    return compiled
 
 
 class Training(Task):
@@ -208,7 +213,8 @@ class Generation(Task):
 
     def values(self, output: Any) -> NDArray[np.float64]:
         """The tokens (n,)."""
-        return torch.cat(output).flatten().double().numpy()
+        tokens: NDArray[np.float64] = torch.cat(output).flatten().double().numpy()
+        return tokens
 
     def evidence(self, output: Any) -> NDArray[np.float64]:
         """The tokens (n,), then the logits (V,) of what follows."""
@@ -257,5 +263,7 @@ class Generation(Task):
     def _draw(self, logits: Tensor) -> tuple[Tensor, Tensor]:
         """A token (1,1) of logits (1,V), and these."""
         if self._sampled:
-            return fn.softmax(logits, -1).multinomial(1), logits
+            # The token that comes first in a race of exponential clocks: multinomial(1), compiled.
+            clocks = torch.empty_like(logits).exponential_(1)
+            return (fn.softmax(logits, -1) / clocks).argmax(-1, keepdim=True), logits
         return logits.argmax(-1, keepdim=True), logits

@@ -48,7 +48,8 @@ def hand_over() -> float | None:
     cores = sorted(os.sched_getaffinity(0))[:2]
     if len(cores) < 2:
         return None
-    return median(hand_over_seconds(*cores, ROUNDS) for _ in range(HAND_OVERS))
+    seconds: float = median(hand_over_seconds(*cores, ROUNDS) for _ in range(HAND_OVERS))
+    return seconds
 
 
 def read_bandwidths(threads: int) -> dict[str, float]:

@@ -1,0 +1,25 @@
+"""What the terminal shows at the end."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from cllm.harness.bench.figures import number, ratio, share
+
+
+def overview(result: dict[str, Any]) -> str:
+    """What the terminal shows: each work and competitor that was raced, in columns."""
+    rows = [("work", "competitor", "a second", "MFU", "times the best peer")]
+    for contest in result["contests"]:
+        for entry in contest["entries"]:
+            if entry["status"] == "tried":
+                continue
+            what = f"{contest['configuration']} {contest['kind']}"
+            against = ratio(entry["versus"].get(contest["best_peer"]))
+            found = number(entry["rate"]) if entry["status"] == "raced" else entry["reason"]
+            rows.append((what, entry["name"], found, share(entry["mfu"]), against))
+    widths = [max(len(row[column]) for row in rows) for column in range(4)]
+    return "\n".join(
+        "  ".join([*(f"{cell:{w}}" for cell, w in zip(row, widths, strict=False)), row[4]])
+        for row in rows
+    )

@@ -1,0 +1,327 @@
+"""The benchmark: arithmetic of its figures, who is counted and who is not, report and command."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from cllm.config import Config
+from cllm.errors import CllmError
+from cllm.harness import peers
+from cllm.harness.bench import contest as contests
+from cllm.harness.bench import run
+from cllm.harness.bench.charts import svg
+from cllm.harness.bench.command import bench
+from cllm.harness.bench.configurations import CONFIGURATIONS, Configuration
+from cllm.harness.bench.contest import Contest, Entry, Status, hold
+from cllm.harness.bench.flops import matmul_parameters, step_flops, utilization
+from cllm.harness.bench.markdown import command, is_crowded, render
+from cllm.harness.bench.summary import summarize
+from cllm.harness.bench.task import Kind
+from cllm.harness.bench.workload import draw_workload
+from cllm.harness.cases import Setting
+from cllm.harness.pairs import PAIRS
+from cllm.harness.peers import Competitor, Peer, Variant, model
+
+LITTLE = Configuration("little", Setting(Config(11, 4, 1, 2, 3), 2, 5), 2, True, 1.0, 0.5, 2.0)
+
+FAKES = """
+import os
+import signal
+
+from cllm.harness.peers.models import build as honest
+
+
+def build(kind, workload, variant, threads):
+    if variant == "hangs":
+        signal.pause()
+    if variant == "crashes":
+        os.abort()
+    if variant == "raises":
+        raise ImportError("no such library")
+    task = honest(kind, workload, "reference", 1)
+    if variant == "crashes later":
+        called, task.call = task.call, lambda: os.abort() if task.done > 5 else go()
+        task.done = 0
+        def go():
+            task.done += 1
+            return called()
+    if variant == "wrong":
+        evidence, task.evidence = task.evidence, lambda output: 1.001 * evidence(output)
+    if variant == "not finite":
+        evidence, task.evidence = task.evidence, lambda output: float("nan") * evidence(output)
+    return task
+"""
+
+
+@pytest.fixture
+def fake(tmp_path: Path) -> Callable[..., Competitor]:
+    """A peer that behaves as its variant says."""
+    (tmp_path / "fakes.py").write_text(FAKES)
+    path = os.pathsep.join([str(tmp_path), *filter(None, [os.environ.get("PYTHONPATH")])])
+
+    def make(variant: str, library: str = "Fake") -> Competitor:
+        options = {"variant": variant, "threads": 1}
+        return Competitor(library, variant, 1, "fakes", options, {"PYTHONPATH": path})
+
+    return make
+
+
+def held(*competitors: Competitor, kind: Kind = Kind.STEP, blocks: int = 2) -> Contest:
+    return hold(
+        LITTLE,
+        kind,
+        [model("reference", 1)],
+        competitors,
+        expected(kind),
+        seconds=1e-3,
+        blocks=blocks,
+        seed=0,
+        progress=lambda *_: None,
+    )
+
+
+def expected(kind: Kind) -> list[float] | None:
+    if kind is Kind.SAMPLED:
+        return None
+    with contests.Worker({}) as worker:
+        exact = model("reference", 1, "float64")
+        found: list[float] = contests.build(worker, exact, LITTLE, kind, 0)["results"]
+    return found
+
+
+def test_flops_of_known_sizes() -> None:
+    setting = CONFIGURATIONS["tiny"].setting  # V27 D32 L1 H1 F128 B2 T8
+    assert matmul_parameters(setting.config) == 27 * 32 + 3 * 32 * 32 + 2 * 32 * 128 == 12_128
+    # attention: 3 passes, 2 rows, 1 head, 2 products of 32 multiply-adds for 36 pairs
+    assert step_flops(setting) == 6 * 12_128 * 16 + 3 * 2 * 2 * 2 * 32 * 36 == 1_191_936
+    assert utilization(setting, 1000.0, 1_191_936 * 2000.0) == 0.5
+
+
+@pytest.mark.parametrize("kind", list(Kind))
+def test_an_honest_peer_is_raced(kind: Kind, fake: Callable[..., Competitor]) -> None:
+    found = held(fake("honest"), kind=kind)
+    assert [entry.status for entry in found.entries] == [Status.RACED] * 2
+    assert [len(entry.rates) for entry in found.entries] == [2, 2]
+    assert set(found.peaks) == {1}
+    assert len(found.peaks[1]) == len(found.hand_overs) == 2
+    row = summarize(found, 0)
+    assert row["best_peer"] == "Fake honest, 1 thread"
+    ratio, low, high = row["entries"][0]["versus"]["Fake honest, 1 thread"]
+    assert low <= ratio <= high
+
+
+@pytest.mark.parametrize(
+    ("variant", "status", "reason"),
+    [
+        ("wrong", Status.REFUSED, "the loss of step 1 is"),
+        ("not finite", Status.REFUSED, "the loss of step 1 is nan, must be"),
+        ("raises", Status.FAILED, "ImportError: no such library"),
+        ("crashes", Status.FAILED, "crashed by SIGABRT"),
+        ("crashes later", Status.FAILED, "crashed by SIGABRT"),
+    ],
+)
+def test_who_is_wrong_or_crashes_is_not_counted(
+    variant: str, status: Status, reason: str, fake: Callable[..., Competitor]
+) -> None:
+    found = held(fake(variant), fake("honest", "Honest"))
+    assert found.entries[1].status is status
+    assert reason in found.entries[1].reason
+    row = summarize(found, 0)
+    assert row["entries"][1]["rate"] is None
+    assert row["best_peer"] == "Honest honest, 1 thread"
+
+
+def test_who_hangs_is_reported(
+    fake: Callable[..., Competitor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(contests, "BUILD_LIMIT", 8.0)
+    entry = held(fake("hangs")).entries[1]
+    assert (entry.status, entry.reason) == (Status.FAILED, "hung: no answer within 8 s")
+
+
+def test_wrong_tokens_and_wrong_logits_are_refused(fake: Callable[..., Competitor]) -> None:
+    wanted = expected(Kind.GREEDY)
+    assert wanted is not None
+    assert len(wanted) == 4 + 11
+    greedy = Contest(LITTLE, Kind.GREEDY, [])
+    assert contests.difference(greedy, wanted, wanted) == ""
+    other = [wanted[0] + 1, *wanted[1:]]
+    assert contests.difference(greedy, other, wanted).startswith("token 1 is")
+    last = [*wanted[:-1], wanted[-1] + 2e-4 * max(map(abs, wanted[4:]))]
+    assert contests.difference(greedy, last, wanted).startswith("logit 11 is")
+    assert contests.difference(greedy, wanted[:-1], wanted) == "14 results, must be 15"
+    sampled = Contest(LITTLE, Kind.SAMPLED, [])
+    assert contests.difference(sampled, [0.0, 11.0, 3.0, 2.0], None) == "tokens outside 0..10"
+
+
+def entry(trial: float | None, library: str = "A", is_peer: bool = True) -> Entry:
+    return Entry(Competitor(library, "", 1, "", {}), is_peer, trial=trial)
+
+
+def test_the_fastest_variants_of_a_library_are_in_front() -> None:
+    entries = [entry(100.0), entry(91.0), entry(80.0), entry(None), entry(5.0, "B")]
+    entries.append(entry(1.0, "A", is_peer=False))
+    front = [contests.is_in_front(each, entries) for each in entries]
+    assert front == [True, True, False, False, True, True]
+
+
+def test_a_ratio_is_taken_over_common_blocks() -> None:
+    ours, theirs = entry(1.0, "ours", is_peer=False), entry(1.0, "theirs")
+    ours.status = theirs.status = Status.RACED
+    ours.rates, theirs.rates = [4.0, 100.0, 6.0], [2.0, None, 3.0]
+    row = summarize(Contest(LITTLE, Kind.STEP, [ours, theirs], {1: [1e9, 2e9, 3e9]}, [None]), 0)
+    assert row["entries"][0]["versus"]["theirs, 1 thread"] == pytest.approx([2.0, 2.0, 2.0])
+    assert row["entries"][0]["mfu"] == pytest.approx(step_flops(LITTLE.setting) * 6.0 / 2e9)
+    assert row["entries"][1]["rate"] == 2.5
+    assert row["hand_over_seconds"] is None
+
+
+def test_workloads_are_the_same_again_and_rotate() -> None:
+    setting = CONFIGURATIONS["small"].setting
+    first, again = (draw_workload(setting, 1, 32) for _ in range(2))
+    assert (first.parameters == again.parameters).all()
+    assert (first.tokens == again.tokens).all()
+    assert len(first.tokens) % 32 == 0
+    assert (first.tokens[0] != first.tokens[1]).any()
+    assert (draw_workload(setting, 2, 32).tokens != first.tokens).any()
+
+
+@pytest.fixture
+def measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run, "BLOCKS", 2)
+    monkeypatch.setattr("cllm.harness.bench.footprint.IMPORTS", 1)
+    monkeypatch.setitem(CONFIGURATIONS, "little", LITTLE)
+    (option,) = (p for p in bench.params if p.name == "configurations")
+    monkeypatch.setattr(option.type, "choices", [*CONFIGURATIONS])
+
+
+def invoke(*arguments: str) -> Any:
+    return CliRunner().invoke(bench, arguments, catch_exceptions=False)
+
+
+@pytest.mark.usefixtures("measured")
+def test_the_command_writes_its_report(
+    tmp_path: Path, fake: Callable[..., Competitor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    environment = dict(fake("honest").environment)
+    variants = (Variant("honest", "honest", tuple(Kind)), Variant("wrong", "wrong", tuple(Kind)))
+    library = Peer("Fake", "json", "fakes", variants, environment)
+    absent = Peer("Absent", "there_is_no_such_library", "fakes", variants, {})
+    monkeypatch.setattr(peers, "PEERS", (library, absent))
+    output = tmp_path / "new" / "speed.md"
+    options = ["--configuration", "little", "--threads", "1", "--seconds", "0.001"]
+    result = invoke("reference", "--peers", *options, "--output", str(output))
+    assert result.exit_code == 0
+    assert "Not installed, not measured: Absent (pip install 'cllm[peers]')" in result.stderr
+    assert "Fake honest, 1 thread" in result.stdout
+    assert sorted(path.name for path in output.parent.iterdir()) == [
+        "speed.json",
+        "speed.md",
+        "speed.svg",
+    ]
+    found = json.loads(output.with_suffix(".json").read_text())
+    assert [contest["kind"] for contest in found["contests"]] == [str(kind) for kind in Kind]
+    statuses = {
+        e["status"] for c in found["contests"] for e in c["entries"] if e["variant"] == "wrong"
+    }
+    assert statuses == {"refused", "raced"}  # sampled tokens cannot be held against others
+    functions = [row["function"] for row in found["operations"]["rows"]]
+    assert functions == [pair.function for pair in PAIRS]
+    assert all(row["ratio"] > 0 for row in found["operations"]["rows"])
+    assert found["memory"][0]["planned_bytes"] == sum(found["memory"][0]["roles"].values())
+    text = output.read_text()
+    assert text == render(found, "speed.svg")
+    assert "**Not measured: Absent**" in text
+    assert "bench reference --peers --configuration little --threads 1" in command(found)
+    assert (svg(found) or "").startswith("<svg")
+
+
+@pytest.mark.usefixtures("measured")
+def test_a_model_that_is_not_there_is_refused_first(tmp_path: Path) -> None:
+    with pytest.raises(CllmError, match="model must be one of"):
+        invoke("nothing", "--output", str(tmp_path / "speed.md"))
+    assert not [*tmp_path.iterdir()]
+
+
+def result() -> dict[str, Any]:
+    """A fixed one."""
+    ours, theirs = entry(9.0, "optimized", is_peer=False), entry(1.0, "Fake")
+    broken = entry(None, "Broken")
+    broken.status, broken.reason = Status.FAILED, "crashed | badly"
+    ours.status = theirs.status = Status.RACED
+    ours.rates, theirs.rates = [30.0, 30.0, 30.0], [10.0, 10.0, 10.0]
+    peak = 100.0 * step_flops(LITTLE.setting)
+    contest = Contest(LITTLE, Kind.STEP, [ours, theirs, broken], {1: [peak] * 3}, [3e-8] * 3)
+    return {
+        "machine": {
+            "cpu": "a CPU", "usable_cores": 2, "memory_bytes": 2**30, "system": "Linux",
+            "python": "CPython", "numpy": "2", "blas": "a BLAS", "load_average": 0.0,
+        },
+        "settings": {
+            "models": ["optimized"], "configurations": ["little"], "threads": [1],
+            "peers": True, "seconds": 0.5, "seed": 7, "blocks": 3,
+        },
+        "missing_peers": [],
+        "probe": {"level": "avx2", "fma": {"1": 1e11}, "read": {"1": {"L2": 1e11}}},
+        "contests": [summarize(contest, 0)],
+        "operations": {
+            "configuration": "little",
+            "rows": [
+                {
+                    "function": "linear_forward", "without": ["bias"], "ratio": 4.0,
+                    "optimized_seconds": 2e-6, "reference_seconds": 8e-6,
+                }
+            ],
+        },
+        "memory": [
+            {
+                "model": "optimized", "configuration": "little", "threads": 1,
+                "parameter_bytes": 1000, "planned_bytes": 5000, "grown_bytes": 8000,
+                "roles": {"parameter": 1000, "activation": 4000},
+            }
+        ],
+        "imports": [
+            {"model": "o", "module": "m", "seconds": 0.15, "numpy_seconds": 0.1}
+        ],
+        "seconds": 120.0,
+    }  # fmt: skip
+
+
+def test_the_report_says_what_was_found() -> None:
+    text = render(result(), None)
+    for line in (
+        "| **little** V11 D4 L1 H2 F3 B2 T5 | 30.0 | 10.0; 3.00× | failed "
+        "| 3.00 (3.00 to 3.00) | 1 |",
+        "| `linear_forward` without bias | 2.00 | 8.00 | 4.00 |",
+        "| little | 30% | 50% |",
+        "| little step | Broken, 1 thread | – | – | failed: crashed \\| badly |",
+        "| optimized, little, 1 thread | 1000 B (1.00) | 3.9 KiB (4.00) | 4.9 KiB (5.00) "
+        "| 7.8 KiB (8.00) |",
+        "| `m` | 150 | 100 | 50 |",
+        f"| little step | {100e-9 * step_flops(LITTLE.setting):.0f}",
+    ):
+        assert line in text
+    assert "in 2 minutes" in text
+    assert "were not all there" not in text
+    assert "![" not in text
+
+
+def test_cores_that_are_shared_are_noticed() -> None:
+    row = {"peak_blocks": {"1": [100.0] * 4, "2": [199.0, 198.0, 197.0, 110.0]}}
+    assert not is_crowded(row)
+    row["peak_blocks"]["2"] = [199.0, 198.0, 110.0, 110.0]
+    assert is_crowded(row)
+    assert not is_crowded({"peak_blocks": {"2": [1.0]}})
+
+
+def test_no_picture_without_peers() -> None:
+    alone = result()
+    alone["contests"][0]["best_peer"] = None
+    assert svg(alone) is None
