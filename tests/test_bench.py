@@ -294,6 +294,7 @@ def result() -> dict[str, Any]:
     }  # fmt: skip
 
 
+@pytest.mark.usefixtures("measured")
 def test_the_report_says_what_was_found() -> None:
     text = render(result(), None)
     for line in (
