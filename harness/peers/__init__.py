@@ -105,7 +105,7 @@ PEERS = (
         (
             Variant("eager", "eager", (Kind.STEP, *GENERATION)),
             Variant("torch.compile", "compile", (Kind.STEP,), work=Work.LARGE),
-            Variant("compiled step", "functional", (Kind.STEP,), work=Work.SMALL),
+            Variant("compiled step", "functional", (Kind.STEP,)),
             Variant("compiled step, C++ wrapper", "functional", (Kind.STEP,), CPP, Work.SMALL),
             Variant("torch.compile, C++ wrapper", "compile", GENERATION, CPP),
         ),

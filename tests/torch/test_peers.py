@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import numpy as np
 import pytest
 import torch
 from torch.nn import functional as fn
@@ -88,8 +87,9 @@ def gradient_descent(network: pytorch.Network, *, compiled: bool) -> pytorch.Ste
     return step
 
 
-def erf_gelu(x: torch.Tensor, approximate: str) -> torch.Tensor:
-    return x * 0.5 * (1 + torch.erf(x / np.sqrt(2)))
+def sigmoid_gelu(x: torch.Tensor, approximate: str) -> torch.Tensor:
+    """The other approximation; the exact function is too near to be told apart by a loss."""
+    return x * torch.sigmoid(1.702 * x)
 
 
 @pytest.mark.parametrize(
@@ -97,7 +97,7 @@ def erf_gelu(x: torch.Tensor, approximate: str) -> torch.Tensor:
     [
         ("causal", looking_ahead),
         ("module_step", gradient_descent),
-        ("fn.gelu", erf_gelu),
+        ("fn.gelu", sigmoid_gelu),
         ("LEARNING_RATE", 2e-3),
         ("EPSILON", 1e-3),
     ],
