@@ -5,6 +5,8 @@ caller's floating-point state is left as it was.
 Leaves out: checking the input, which `cllm.Model` has done.
 """
 
+from time import perf_counter
+
 import numpy as np
 
 from cllm.layout import LAYER_TENSORS
@@ -40,6 +42,22 @@ cdef enum:
     WORK_PER_THREAD = 500_000
     # The same for one token, whose threads meet some three times a layer.
     TOKEN_PER_THREAD = 200_000
+    # One call of so many is for trying what the others do not use: one thread, or the team.
+    TRIAL = 128
+
+cdef struct Pace:
+    # Seconds of a token's work with one thread and with the team, as lately seen (0: not yet).
+    double alone
+    double together
+    Py_ssize_t calls
+
+
+cdef void see(double *pace, double seconds) noexcept:
+    """Down at once, up by eighths: a single call that something else held up says little."""
+    if pace[0] == 0.0 or seconds < pace[0]:
+        pace[0] = seconds
+    else:
+        pace[0] += (min(seconds, 4.0 * pace[0]) - pace[0]) / 8.0
 
 
 def scratch_floats(Py_ssize_t seq_len, Py_ssize_t embed_dim, Py_ssize_t num_heads):
@@ -53,6 +71,7 @@ cdef class Network:
     cdef Net net
     cdef Barrier barrier
     cdef int threads
+    cdef Pace training, generation
     cdef tuple alive  # what the addresses point into
 
     def __init__(self, plan, buffers, parameters, gradients):
@@ -83,6 +102,18 @@ cdef class Network:
     cdef int team(self, Py_ssize_t work, Py_ssize_t enough) noexcept:
         """How many of the planned threads work: the one place that decides it."""
         return <int> min(<Py_ssize_t> self.threads, 1 + work // enough)
+
+    cdef int paying_team(self, Pace *pace, Py_ssize_t work, Py_ssize_t enough) noexcept:
+        """The team, or one thread where that is faster: on a machine that is busy with other work
+        a team waits for its slowest thread, at every barrier."""
+        cdef int team = self.team(work, enough)
+        cdef bint alone_is_faster = 0.0 < pace.alone < pace.together
+        if team == 1:
+            return 1
+        pace.calls += 1
+        if pace.calls % TRIAL == 2:
+            return team if alone_is_faster else 1
+        return 1 if alone_is_faster else team
 
     def forward(self, Py_ssize_t B, Py_ssize_t T):
         """From `tokens` to `logits`."""
@@ -151,7 +182,9 @@ cdef class Network:
         self, Py_ssize_t count, Py_ssize_t B, Py_ssize_t T, const int *tokens,
         const int *targets, const double *divisors, const Hyper *hypers, double *losses,
     ):
-        cdef int team = self.team(B * T * self.net.P, WORK_PER_THREAD)
+        cdef Pace *pace = &self.training
+        cdef int team = self.paying_team(pace, B * T * self.net.P, WORK_PER_THREAD)
+        cdef double began = perf_counter()
         cdef Py_ssize_t k
         cdef unsigned before
         with nogil, parallel(num_threads=team):
@@ -162,6 +195,10 @@ cdef class Network:
                     hypers + k, losses + k, threadid(), team_size(),
                 )
             restore_denormals(before)
+        see(
+            &pace.alone if team == 1 else &pace.together,
+            (perf_counter() - began) / (count * B * T),
+        )
 
     def append(self, int token, Py_ssize_t length):
         """Append a token to a context of `length`; returns the new length."""
@@ -179,7 +216,9 @@ cdef class Network:
         double top_p, const double[::1] uniforms,
     ):
         """Draw and append len(drawn) tokens; returns the new length of the context."""
-        cdef int team = self.team(self.net.P, TOKEN_PER_THREAD)
+        cdef Pace *pace = &self.generation
+        cdef int team = self.paying_team(pace, self.net.P, TOKEN_PER_THREAD)
+        cdef double began = perf_counter()
         cdef Py_ssize_t i, at, longer = length
         cdef const Common *c = &self.net.c
         cdef unsigned before
@@ -198,6 +237,11 @@ cdef class Network:
                 append_body(&self.net, drawn[i], at, threadid(), team_size())
                 at = appended(&self.net, at)
             restore_denormals(before)
+        if drawn.shape[0]:
+            see(
+                &pace.alone if team == 1 else &pace.together,
+                (perf_counter() - began) / drawn.shape[0],
+            )
         return longer
 
 

@@ -58,7 +58,7 @@ def read_bandwidths(threads: int) -> dict[str, float]:
     Half of each cache, the L2 of each thread; four times the L3 for the memory.
     """
     sizes = cache_bytes()
-    arrays = {f"L{level}": sizes[level] // 2 for level in (2, 3) if level in sizes}
+    arrays = {f"L{depth}": sizes[depth] // 2 for depth in (2, 3) if depth in sizes}
     if "L2" in arrays:
         arrays["L2"] *= threads
     arrays["memory"] = min(LARGEST_ARRAY, 4 * max(sizes.values(), default=LARGEST_ARRAY))
