@@ -60,12 +60,18 @@ def draw_batch(config: Config, batch: int, time: int, seed: int) -> tuple[NDArra
     return parameters, *(ids[0] for ids in draw_batches(config, generator, 1, batch, time))
 
 
-def is_certain(config: Config, batch: int, time: int, seed: int) -> bool:
-    """Whether the gradient p - 1 of the logits has lost its digits, p being near 1."""
+def has_power(config: Config, batch: int, time: int, seed: int) -> bool:
+    """Whether each tensor's gradient is well above the rounding of what it is the difference of.
+
+    A prediction that is nearly certain, for one, has the gradient p - 1 of a p near 1.
+    """
     parameters, tokens, targets = draw_batch(config, batch, time, seed)
     model = Model.create(config, batch, time, parameters, dtype=np.float64)
     model.forward(tokens)
-    return model.loss(targets) < 0.01
+    model.loss(targets)
+    model.backward()
+    smallest = min(np.abs(view).max() for view in model.tensors("gradients").values())
+    return bool(smallest > 1e-3 or config.embed_dim < 4)
 
 
 def assert_gradients_are_exact(
@@ -93,7 +99,7 @@ def assert_gradients_are_exact(
 def test_gradients_equal_the_complex_step(
     shape: tuple[Config, int, int, int], divisor: float | None
 ) -> None:
-    assume(not is_certain(*shape))
+    assume(has_power(*shape))
     assert_gradients_are_exact(*shape, divisor)
 
 

@@ -76,7 +76,8 @@ def test_the_wheel_holds_every_module_and_nothing_else(wheel: set[str]) -> None:
     expected |= {"cllm/py.typed"}
     compiled = {name for name in wheel if name.endswith(".so")}
     assert {Path(name).name.partition(".")[0] for name in compiled} == {
-        Path(name).stem for name in sources("optimized/*.pyx")
+        Path(name).stem
+        for name in sources("optimized/*.pyx") | sources("harness/probe/*.pyx")
     }
     metadata = {name for name in wheel if name.startswith("cllm-")}
     names = {name.partition("/")[2] for name in metadata}
