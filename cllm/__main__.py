@@ -2,4 +2,5 @@
 
 from cllm.cli import main
 
-main()
+if __name__ == "__main__":  # processes started by multiprocessing import this file as well
+    main()

@@ -17,6 +17,11 @@ from typing import Any
 HARNESS = Path(__file__).parent
 
 
+def of_harness(path: Path) -> bool:
+    """Whether a source file is the harness's own; its planted faults are candidates."""
+    return HARNESS in path.parents and HARNESS / "faults" not in path.parents
+
+
 class Status(enum.StrEnum):
     """The four things that a check can say."""
 
@@ -60,7 +65,7 @@ def from_exception(error: Exception, check: str = "") -> Verdict:
 def _origin(error: Exception) -> str:
     """File, line and function of the innermost frame outside the harness, if there is one."""
     frames = traceback.extract_tb(error.__traceback__)
-    outside = [frame for frame in frames if HARNESS not in Path(frame.filename).parents]
+    outside = [frame for frame in frames if not of_harness(Path(frame.filename))]
     frame = (outside or frames)[-1]
     path = Path(frame.filename)
     if path.is_relative_to(Path.cwd()):

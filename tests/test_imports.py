@@ -54,6 +54,8 @@ def test_import_direction(room: str, forbidden: tuple[str, ...]) -> None:
     for path in found:
         if path.relative_to(PACKAGE).parts[0] == "cli":
             continue  # the command line alone may import the rooms
+        if path.relative_to(PACKAGE).parts[:2] == ("harness", "faults"):
+            continue  # a fault is a small change of the reference
         for other in forbidden:
             assert not touches(imported(path), other), path
 

@@ -3,13 +3,16 @@
 Promises: every check has a dotted name and one signature, and always gives a verdict: a candidate
 that raises fails, one that lacks the part is "not applicable", a check that cannot judge is
 inconclusive.
-Leaves out: which checks there are (`cllm.harness.checks`), processes of their own, time limits.
+Leaves out: which checks there are (`cllm.harness.checks`), and the process of its own and the time
+limit that each runs with (`cllm.harness.isolation`).
 """
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -18,8 +21,22 @@ from cllm.harness.verdict import Inconclusive, Status, Verdict, from_exception
 from cllm.model import Model
 from cllm.plan import Operation
 
-Function = Callable[[type[Model], type[Model], int], Verdict]
+Function = Callable[[Any, Any, int], Verdict]
 """Of a candidate, a reference and a seed; the same seed draws the same cases."""
+
+TIME_LIMIT = 60.0
+"""Seconds that a check may take where it names no others."""
+
+
+class Kind(enum.StrEnum):
+    """What a candidate is."""
+
+    MODEL = "model"
+    """A subclass of `cllm.Model`."""
+    PAIR = "pair"
+    """A function and its reference, with cases (`cllm.harness.pair.Pair`)."""
+    TRAINER = "trainer"
+    """The parts of a trainer that are no model (`cllm.harness.trainer.TrainerParts`)."""
 
 
 @dataclass(frozen=True)
@@ -28,8 +45,12 @@ class Check:
 
     name: str
     """Dotted: family and property."""
+    kind: Kind
+    """Of the candidates that it is for."""
     needs: frozenset[Operation]
-    """What a candidate must have."""
+    """What a model must have."""
+    limit: float
+    """Seconds after which a candidate is taken to hang."""
     function: Function
 
     @property
@@ -37,24 +58,29 @@ class Check:
         """The first line of the function's docstring."""
         return (self.function.__doc__ or "").partition("\n")[0]
 
-    def __call__(self, candidate: type[Model], reference: type[Model], seed: int) -> Verdict:
+    def __call__(self, candidate: Any, reference: Any, seed: int) -> Verdict:
         """The verdict; raises `CllmError` for a reference that tolerances cannot come from."""
-        require_reference(reference)
-        return replace(self._verdict(candidate, reference, seed), check=self.name)
+        if self.kind is Kind.MODEL:
+            require_reference(reference)
+            if lacking := self._lacking(candidate):
+                return Verdict(Status.NOT_APPLICABLE, lacking, check=self.name)
+        verdict = attempt(lambda: self.function(candidate, reference, seed))
+        return replace(verdict, check=self.name)
 
-    def _verdict(self, candidate: type[Model], reference: type[Model], seed: int) -> Verdict:
+    def _lacking(self, candidate: type[Model]) -> str:
+        """What a model would need for this check to apply to it; empty where it has all."""
         if missing := sorted(self.needs - candidate.parts):
-            evidence = f"{candidate.__name__} does not offer {', '.join(missing)}"
-            return Verdict(Status.NOT_APPLICABLE, evidence)
+            return f"{candidate.__name__} does not offer {', '.join(missing)}"
         if "float32" not in candidate.dtypes:
-            evidence = f"{candidate.__name__} computes in {', '.join(candidate.dtypes)} only"
-            return Verdict(Status.NOT_APPLICABLE, evidence)
-        return attempt(lambda: self.function(candidate, reference, seed))
+            return f"{candidate.__name__} computes in {', '.join(candidate.dtypes)} only"
+        return ""
 
 
-def check(name: str, *needs: Operation) -> Callable[[Function], Check]:
-    """Make a function a check; `needs` are the parts that a candidate must have."""
-    return lambda function: Check(name, frozenset(needs), function)
+def check(
+    name: str, *needs: Operation, kind: Kind = Kind.MODEL, limit: float = TIME_LIMIT
+) -> Callable[[Function], Check]:
+    """Make a function a check; `needs` are the parts that a model must have."""
+    return lambda function: Check(name, kind, frozenset(needs), limit, function)
 
 
 def attempt(function: Callable[[], Verdict]) -> Verdict:

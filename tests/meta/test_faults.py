@@ -6,16 +6,16 @@ from typing import ClassVar
 
 import numpy as np
 import pytest
-from faults import FAULTS
-from faults.catalogue import Array, Patched
-from faults.gradients import TiedEmbeddingHalfDone
 
 from cllm.harness import CHECKS, Status
+from cllm.harness.faults import FAULTS
+from cllm.harness.faults.catalogue import Array, Patched
+from cllm.harness.faults.gradients import TiedEmbeddingHalfDone
 from cllm.plan import Operation
 from cllm.reference import Model as Reference
 from cllm.registry import find_model
 
-CAUGHT = [(model, name) for model, names in FAULTS for name in names]
+CAUGHT = [(fault.candidate, name) for fault in FAULTS.values() for name in fault.caught_by]
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from cllm import Update
 from cllm.reference import Model as Reference
 from cllm.reference import embedding
 from cllm.reference.network import forward
-from faults.catalogue import Array, Patched, caught_by
+from cllm.harness.faults.catalogue import Array, Patched, caught_by
 
 
 @caught_by("loss.value", "loss.trajectory")

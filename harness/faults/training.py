@@ -8,7 +8,7 @@ import numpy as np
 
 from cllm import Update
 from cllm.reference import Model as Reference
-from faults.catalogue import Array, caught_by
+from cllm.harness.faults.catalogue import Array, caught_by
 
 
 @caught_by("training.moments", "loss.trajectory")

@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 from cllm.reference import Model as Reference
 from cllm.reference import embedding
-from faults.catalogue import Array, Patched, caught_by
+from cllm.harness.faults.catalogue import Array, Patched, caught_by
 
 
 @caught_by("generation.cache")

@@ -10,7 +10,7 @@ import numpy as np
 from cllm import Update
 from cllm.reference import Model as Reference
 from cllm.reference import attention, gelu, layernorm
-from faults.catalogue import Array, Patched, caught_by
+from cllm.harness.faults.catalogue import Array, Patched, caught_by
 
 
 class WrongGradient(Reference):

@@ -9,7 +9,7 @@ import numpy as np
 
 from cllm.reference import Model as Reference
 from cllm.reference import linear
-from faults.catalogue import Array, Patched, caught_by
+from cllm.harness.faults.catalogue import Array, Patched, caught_by
 
 
 @caught_by("determinism.repeat")

@@ -1,0 +1,92 @@
+"""What a fault is: a faulty candidate, and the check that must catch it.
+
+Promises: every fault and control is found by its name in another process. A control is odd but
+correct: no check may fail on it.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, ClassVar, TypeVar
+from unittest import mock
+
+import numpy as np
+
+from cllm.harness.checks.check import Kind
+from cllm.model import Model
+from cllm.reference import Model as Reference
+
+Array = np.ndarray[Any, Any]
+AnyModel = TypeVar("AnyModel", bound=type[Model])
+
+
+@dataclass(frozen=True)
+class Fault:
+    """A candidate, and what must be said of it."""
+
+    name: str
+    story: str
+    """One line: what is wrong with it."""
+    kind: Kind
+    candidate: Any
+    caught_by: tuple[str, ...]
+    """The check that is named for it, then others that must fail too. Empty for a control."""
+
+
+FAULTS: dict[str, Fault] = {}
+CONTROLS: dict[str, Fault] = {}
+
+
+def caught_by(*checks: str) -> Callable[[AnyModel], AnyModel]:
+    """Enter a faulty model into the catalogue; its docstring is the story."""
+
+    def enter(model: AnyModel) -> AnyModel:
+        plant(model.__name__, _story(model), model, *checks)
+        return model
+
+    return enter
+
+
+def control(model: AnyModel) -> AnyModel:
+    """Enter an odd but correct model; its docstring says what is odd."""
+    return plant(model.__name__, _story(model), model)
+
+
+def plant(
+    name: str, story: str, candidate: Any, *checks: str, kind: Kind = Kind.MODEL
+) -> Any:
+    """Enter any candidate, as a fault of the checks or, without any, as a control."""
+    entered = FAULTS if checks else CONTROLS
+    if name in FAULTS or name in CONTROLS:
+        raise ValueError(f"two faults are called {name}")
+    entered[name] = Fault(name, story, kind, candidate, checks)
+    return candidate
+
+
+def _story(model: type) -> str:
+    return (inspect.getdoc(model) or "").partition("\n")[0].rstrip(".")
+
+
+class Patched(Reference):
+    """The reference with some of its functions replaced, in this model alone."""
+
+    where: ClassVar[str] = "network"
+    functions: ClassVar[dict[str, Any]] = {}
+
+    def patched(self) -> Any:
+        """A context in which the functions are replaced."""
+        return mock.patch.multiple(f"cllm.reference.{self.where}", **self.functions)
+
+    def _forward(self, *arguments: Any) -> None:
+        with self.patched():
+            super()._forward(*arguments)
+
+    def _backward(self, *arguments: Any) -> None:
+        with self.patched():
+            super()._backward(*arguments)
+
+    def _decode(self, *arguments: Any) -> None:
+        with self.patched():
+            super()._decode(*arguments)

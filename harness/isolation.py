@@ -1,0 +1,182 @@
+"""Functions in processes of their own.
+
+Promises: a verdict of each, whatever it does: one that crashes, hangs or leaves the interpreter
+fails, with what it last said and the Python line that it was at; its descendants end with it.
+Leaves out: what is run (`cllm.harness.conformance`).
+
+The processes are forked from a server that has imported the harness and run nothing
+(`multiprocessing`'s fork server): starting one takes milliseconds, and no thread that another
+check has left is in it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import faulthandler
+import multiprocessing
+import multiprocessing.connection
+import os
+import re
+import signal
+import sysconfig
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+from cllm.harness.verdict import Status, Verdict, of_harness
+
+METHOD = "CLLM_START_METHOD"
+"""Environment variable: `spawn` starts each process afresh, as sanitizers want it."""
+
+OUT_OF_BOUNDS = "out of bounds: "
+"""What a guard's message on standard error opens with (`cllm.harness.guard`)."""
+
+END_SECONDS = 10.0
+"""How long a process may take to end after its verdict."""
+
+TELL_SECONDS = 2.0
+"""How long before it is killed a hanging process says where it is."""
+
+PRELOADED = ["cllm.harness.isolation", "cllm.harness.checks", "cllm.reference"]
+"""What the server imports once."""
+
+_FRAME = re.compile(r'  File "(?P<file>.+)", line (?P<line>\d+) in (?P<function>.+)')
+_NOISE = re.compile(
+    r"\s|File |Thread |Current thread |Fatal Python error|Extension modules|Timeout \(|$"
+)
+_LIBRARY = Path(sysconfig.get_path("stdlib"))
+
+
+@dataclass(frozen=True)
+class Task:
+    """A function by its name in its module, with arguments that can be pickled."""
+
+    function: Callable[..., Verdict]
+    arguments: tuple[Any, ...]
+    limit: float
+    """Seconds that it may take."""
+
+
+def run(tasks: Iterable[Task], jobs: int = 1) -> Iterator[tuple[int, Verdict]]:
+    """Number and verdict of each task, in the order in which they end; `jobs` at a time."""
+    running: dict[Connection, tuple[int, _Process]] = {}
+    waiting = iter(enumerate(tasks))
+    try:
+        while True:
+            while len(running) < jobs and (following := next(waiting, None)):
+                number, task = following
+                process = _Process(task)
+                running[process.receiver] = number, process
+            if not running:
+                return
+            soonest = min(process.deadline for _, process in running.values())
+            patience = max(0.0, soonest - time.monotonic())
+            ready = set(multiprocessing.connection.wait([*running], patience))
+            for receiver, (number, process) in list(running.items()):
+                if receiver in ready or process.deadline <= time.monotonic():
+                    verdict = process.end(answered=receiver in ready)
+                    del running[receiver]
+                    yield number, verdict
+    finally:
+        for _, process in running.values():
+            process.kill()
+
+
+def isolate(function: Callable[..., Verdict], *arguments: Any, limit: float) -> Verdict:
+    """`function(*arguments)` in a process of its own, for at most `limit` seconds."""
+    [(_, verdict)] = run([Task(function, arguments, limit)])
+    return verdict
+
+
+class _Process:
+    """A task under way."""
+
+    def __init__(self, task: Task) -> None:
+        context: Any = multiprocessing.get_context(os.environ.get(METHOD, "forkserver"))
+        if context.get_start_method() == "forkserver":
+            context.set_forkserver_preload(PRELOADED)
+        self._limit = task.limit
+        self._folder = tempfile.TemporaryDirectory()
+        self._said = Path(self._folder.name) / "stderr"
+        self.receiver, sender = context.Pipe(duplex=False)
+        self._process = context.Process(target=_work, args=(sender, str(self._said), task))
+        self._process.start()
+        sender.close()
+        self.deadline = time.monotonic() + task.limit
+
+    def end(self, *, answered: bool) -> Verdict:
+        """The verdict of a process that has sent something, ended, or had its time."""
+        try:
+            if not answered:
+                return self._failed(f"hung: no verdict within {self._limit:g} s")
+            verdict: Verdict | None = None
+            with contextlib.suppress(EOFError):
+                verdict = self.receiver.recv()
+            self._process.join(END_SECONDS)
+            status = self._process.exitcode
+            if verdict is None or status not in (0, None):
+                when = "" if verdict is None else " after its verdict"
+                return self._failed(f"crashed{when} {_how(status)}")
+            if status is None:
+                return self._failed(f"did not end within {END_SECONDS:g} s of its verdict")
+            return verdict
+        finally:
+            self.kill()
+
+    def kill(self) -> None:
+        """End the process and what it has started."""
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.kill()
+        self._process.join()
+        self.receiver.close()
+        self._folder.cleanup()
+
+    def _failed(self, how: str) -> Verdict:
+        """A failure, with what the process last said and where it was."""
+        lines = self._said.read_text(errors="replace").splitlines() if self._said.exists() else []
+        guarded = [line for line in lines if line.startswith(OUT_OF_BOUNDS)]
+        said = [line.strip() for line in lines if not _NOISE.match(line)]
+        parts = [guarded[0].removeprefix(OUT_OF_BOUNDS)] if guarded else [how, *said[-1:]]
+        if where := _place(lines):
+            parts.append(where)
+        details = {"said": "\n".join(lines)} if lines else {}
+        return Verdict(Status.FAIL, ", ".join(parts), details)
+
+
+def _how(status: int | None) -> str:
+    if status is None or status >= 0:
+        return f"with exit status {status}"
+    return f"by {signal.Signals(-status).name}"
+
+
+def _place(lines: list[str]) -> str:
+    """The innermost Python line outside the harness of a stack that faulthandler has written."""
+    frames = [found for found in map(_FRAME.fullmatch, lines) if found]
+    outside = [frame for frame in frames if _is_candidate(Path(frame["file"]))]
+    for frame in outside[:1] or frames[:1]:
+        return f"called at {frame['file']}:{frame['line']} in {frame['function']}"
+    return ""
+
+
+def _is_candidate(path: Path) -> bool:
+    """Whether a source file is neither the harness's nor Python's own."""
+    library = _LIBRARY in path.parents and "site-packages" not in path.parts
+    return not library and not of_harness(path)
+
+
+def _work(sender: Connection, said: str, task: Task) -> None:
+    """What the process does: say where it is when it ends in a crash, else send the verdict."""
+    os.setsid()  # so that what it starts ends with it
+    errors = os.open(said, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    os.dup2(errors, 2)
+    faulthandler.enable(2)
+    faulthandler.dump_traceback_later(max(0.5, task.limit - TELL_SECONDS), file=2)
+    verdict = task.function(*task.arguments)
+    faulthandler.cancel_dump_traceback_later()
+    sender.send(verdict)
+    sender.close()

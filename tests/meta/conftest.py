@@ -1,6 +1,0 @@
-"""Makes the catalogue of faults importable: `from faults import FAULTS`."""
-
-import sys
-from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).parent))
