@@ -37,6 +37,10 @@ class Planned(ABC):
     """What the implementation computes in."""
     parts: ClassVar[frozenset[Operation]] = frozenset(Operation)
     """What the implementation has; checks for the rest say "not applicable"."""
+    parallel: ClassVar[bool] = False
+    """Whether the implementation uses the planned threads."""
+    allocates_in_step: ClassVar[bool] = True
+    """Whether a step may ask for memory; one that claims not to is held to it."""
 
     @classmethod
     def plan(

@@ -1,16 +1,22 @@
 """Finding an implementation by name.
 
-Promises: `reference`, `optimized` and anybody's own, by entry point or by `module:Class`, as a
-subclass of `cllm.Model`; or an error that says what is wrong with the name.
+Promises: `reference`, `optimized` and anybody's own, by entry point, by `module:Class` or by
+`path/to/file.py:Class`, as a subclass of `cllm.Model`; or an error that says what is wrong with
+the name.
 """
 
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import inspect
+import re
 import sys
 from importlib.metadata import entry_points
+from operator import attrgetter
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 from cllm.errors import CllmError
 from cllm.model import Model
@@ -18,29 +24,88 @@ from cllm.model import Model
 GROUP = "cllm.models"
 """Entry-point group: `[project.entry-points."cllm.models"] mine = "mypackage:MyModel"`."""
 
+_LOCATION = re.compile(r"(?P<where>[^:]+)(:(?P<attribute>\w+(\.\w+)*)(?P<indices>(\[\d+\])*))?")
+
 
 def find_model(name: str) -> type[Model]:
-    """The class behind an entry point of `cllm.models` or behind `module:Class`.
+    """The class behind an entry point of `cllm.models`, `module:Class` or `file.py:Class`.
 
     The module may lie in the current folder, which is searched last. Raises `CllmError`, whatever
     goes wrong while it is imported.
     """
-    installed = {entry.name: entry.value for entry in entry_points(group=GROUP)}
-    module_name, colon, class_name = installed.get(name, name).partition(":")
-    if not colon or not module_name or not class_name:
-        raise CllmError(f"model must be one of {sorted(installed)} or module:Class: got {name!r}")
-    here = str(Path.cwd())
-    if name not in installed and here not in sys.path:
-        sys.path.append(here)
+    known = installed()
+    location = known.get(name, name)
+    if not all(location.partition(":")):
+        raise CllmError(f"model must be one of {sorted(known)} or module:Class: got {name!r}")
     try:
-        found = getattr(importlib.import_module(module_name), class_name)
-    except (Exception, SystemExit) as error:
-        expected = isinstance(error, ImportError | AttributeError)
-        why = error if expected else f"{type(error).__name__}: {error}"
-        raise CllmError(f"model {name!r} cannot be loaded: {why}") from error
+        found = resolve(location, here=name not in known)
+    except LookupError as error:
+        raise CllmError(f"model {name!r} {error}") from error
     if not (isinstance(found, type) and issubclass(found, Model)):
         raise CllmError(f"model {name!r} is not a subclass of cllm.Model: {found!r}")
-    if inspect.isabstract(found):
-        missing = ", ".join(sorted(found.__abstractmethods__))
+    if missing := undefined(found):
         raise CllmError(f"model {name!r} is abstract: it does not define {missing}")
     return found
+
+
+def installed() -> dict[str, str]:
+    """Locations of the models that packages name, by name."""
+    return {entry.name: entry.value for entry in entry_points(group=GROUP)}
+
+
+def undefined(model: type[Model]) -> str:
+    """The methods that an abstract model does not define; empty for one that is whole."""
+    return ", ".join(sorted(model.__abstractmethods__)) if inspect.isabstract(model) else ""
+
+
+def resolve(location: str, *, here: bool = True) -> Any:
+    """What lies at `module:attribute` or `path/to/file.py:attribute`; without attribute the module.
+
+    An attribute may be dotted, and end in indices such as [0]. Modules are searched for in the
+    current folder as well, last, where `here` allows it.
+
+    Raises `LookupError`, whose text goes on after a name, whatever goes wrong.
+    """
+    parsed = _LOCATION.fullmatch(location)
+    if not parsed:
+        raise LookupError("is no module:attribute or path/to/file.py:attribute")
+    try:
+        found: Any = _import(parsed["where"], here)
+        if parsed["attribute"]:
+            found = attrgetter(parsed["attribute"])(found)
+        for index in re.findall(r"\d+", parsed["indices"] or ""):
+            found = found[int(index)]
+    except (Exception, SystemExit) as error:
+        expected = isinstance(error, ImportError | AttributeError | OSError)
+        why = error if expected else f"{type(error).__name__}: {error}"
+        raise LookupError(f"cannot be loaded: {why}") from error
+    return found
+
+
+def _import(where: str, here: bool) -> ModuleType:
+    if where.endswith(".py"):
+        return _import_file(Path(where).resolve(strict=True))
+    folder = str(Path.cwd())
+    if here and folder not in sys.path:
+        sys.path.append(folder)
+    return importlib.import_module(where)
+
+
+def _import_file(path: Path) -> ModuleType:
+    """A source file as a module of its own; one that is imported already is not run again."""
+    for module in list(sys.modules.values()):
+        if getattr(module, "__file__", None) == str(path):
+            return module
+    spec = importlib.util.spec_from_file_location(str(path), path)
+    if spec is None or spec.loader is None:
+        raise ImportError(f"{path} is no Python source file")
+    module = importlib.util.module_from_spec(spec)
+    if str(path.parent) not in sys.path:
+        sys.path.append(str(path.parent))  # what lies beside it can be imported
+    sys.modules[spec.name] = module
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[spec.name]
+        raise
+    return module

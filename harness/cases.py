@@ -39,6 +39,11 @@ class Setting:
     seq_len: int
     """T."""
 
+    @property
+    def work(self) -> int:
+        """About how many multiplications a forward pass takes."""
+        return self.batch_size * self.seq_len * self.config.num_parameters
+
     def __str__(self) -> str:
         return f"{describe(self.config)} B {self.batch_size} T {self.seq_len}"
 
@@ -95,13 +100,13 @@ class Case:
     seed: int
     draw: int
 
-    def neighbors(self) -> list[Case]:
+    def neighbors(self, count: int = NEIGHBORS) -> list[Case]:
         """The same with parameters moved by some 2^-20 of themselves.
 
         What one rounding costs is a matter of luck; what it costs here and nearby is not.
         """
         generator = np.random.default_rng([self.seed, self.draw, 1])
-        sizes = (NEIGHBORS, *self.parameters.shape)
+        sizes = (count, *self.parameters.shape)
         moved = self.parameters * (1 + 2.0**-20 * generator.normal(0.0, 1.0, sizes))
         return [replace(self, parameters=parameters) for parameters in _float32(moved)]
 

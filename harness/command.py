@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterable
 from pathlib import Path
-from types import TracebackType
-from typing import Any
 
 import click
-from tqdm import tqdm
 
 from cllm.cli.options import cache_option, computing_options
 from cllm.cli.progress import say
+from cllm.harness.display import Display, table
 from cllm.harness.lockstep import LEARNING_STEPS
 from cllm.harness.machine import is_busy
 from cllm.harness.selection import SUMMARIES
@@ -111,11 +107,11 @@ def verify(
             )
     except (KeyboardInterrupt, SystemExit):
         if verdicts:
-            click.echo(table(verdicts))
+            click.echo(table(v.row for v in verdicts))
             say(f"Stopped after {len(verdicts)} checks; no report was written.")
         raise
     page = write_report(verification, output)
-    click.echo(table(verdicts))
+    click.echo(table(v.row for v in verdicts))
     if start := first_failure(verdicts):
         click.echo(f"\nLook first at {start}")
     benchmark, machine = verification.benchmark, verification.machine
@@ -137,49 +133,3 @@ def verify(
     if not checks:
         say("What each check shows: cllm verify --help")
     return exit_status(verdicts)
-
-
-def table(verdicts: Iterable[Verdict]) -> str:
-    """Check, verdict and evidence in columns."""
-    rows = [("check", "verdict", "evidence")]
-    rows += [(v.check, str(v.status), " ".join(v.evidence.split())) for v in verdicts]
-    widths = [max(len(row[column]) for row in rows) for column in (0, 1)]
-    return "\n".join(f"{c:{widths[0]}}  {v:{widths[1]}}  {evidence}" for c, v, evidence in rows)
-
-
-class Display:
-    """Progress on stderr: a bar for each stage, or a line where stderr is no terminal."""
-
-    def __init__(self) -> None:
-        self._stage, self._bar, self._start = "", _bar("", 0), 0.0
-
-    def __enter__(self) -> Display:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._end("stopped" if error else "done")
-
-    def show(self, task: str, done: int, total: int) -> None:
-        """How much of a task is done; what follows a colon is a detail of the stage before it."""
-        stage, _, detail = task.partition(": ")
-        if stage != self._stage:
-            self._end("done")
-            self._stage, self._bar, self._start = stage, _bar(stage, total), time.monotonic()
-        self._bar.total = total
-        self._bar.set_postfix_str(detail, refresh=False)
-        self._bar.update(done - self._bar.n)
-
-    def _end(self, how: str) -> None:
-        self._bar.close()
-        if self._stage and self._bar.disable:
-            say(f"{self._stage}: {how} after {time.monotonic() - self._start:.0f} s")
-
-
-def _bar(stage: str, total: int) -> tqdm[Any]:
-    form = "{desc:<22} {percentage:3.0f}% |{bar:30}| {elapsed}{postfix}"
-    return tqdm(desc=stage, total=total, bar_format=form, disable=None if stage else True)

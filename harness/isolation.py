@@ -41,8 +41,13 @@ END_SECONDS = 10.0
 TELL_SECONDS = 2.0
 """How long before it is killed a hanging process says where it is."""
 
-PRELOADED = ["cllm.harness.isolation", "cllm.harness.checks", "cllm.reference"]
-"""What the server imports once."""
+PRELOADED = [
+    "cllm.harness.isolation",
+    "cllm.harness.checks",
+    "cllm.reference",
+    "cllm.harness.sealed",
+]
+"""What the server imports once; the seal last, on all of it."""
 
 _FRAME = re.compile(r'  File "(?P<file>.+)", line (?P<line>\d+) in (?P<function>.+)')
 _NOISE = re.compile(
@@ -61,34 +66,33 @@ class Task:
     """Seconds that it may take."""
 
 
-def run(tasks: Iterable[Task], jobs: int = 1) -> Iterator[tuple[int, Verdict]]:
-    """Number and verdict of each task, in the order in which they end; `jobs` at a time."""
-    running: dict[Connection, tuple[int, _Process]] = {}
+def run(tasks: Iterable[Task], jobs: int = 1) -> Iterator[tuple[int, Verdict, float]]:
+    """Number, verdict and seconds of each task, in the order in which they end; `jobs` at once."""
+    running: dict[int, _Process] = {}
     waiting = iter(enumerate(tasks))
     try:
         while True:
             while len(running) < jobs and (following := next(waiting, None)):
                 number, task = following
-                process = _Process(task)
-                running[process.receiver] = number, process
+                running[number] = _Process(task)
             if not running:
                 return
-            soonest = min(process.deadline for _, process in running.values())
-            patience = max(0.0, soonest - time.monotonic())
-            ready = set(multiprocessing.connection.wait([*running], patience))
-            for receiver, (number, process) in list(running.items()):
-                if receiver in ready or process.deadline <= time.monotonic():
-                    verdict = process.end(answered=receiver in ready)
-                    del running[receiver]
-                    yield number, verdict
+            soonest = min(process.deadline for process in running.values())
+            news = [object for process in running.values() for object in process.news]
+            multiprocessing.connection.wait(news, max(0.0, soonest - time.monotonic()))
+            for number, process in list(running.items()):
+                if process.over:
+                    verdict = process.end()
+                    del running[number]
+                    yield number, verdict, time.monotonic() - process.start
     finally:
-        for _, process in running.values():
+        for process in running.values():
             process.kill()
 
 
 def isolate(function: Callable[..., Verdict], *arguments: Any, limit: float) -> Verdict:
     """`function(*arguments)` in a process of its own, for at most `limit` seconds."""
-    [(_, verdict)] = run([Task(function, arguments, limit)])
+    [(_, verdict, _)] = run([Task(function, arguments, limit)])
     return verdict
 
 
@@ -102,20 +106,33 @@ class _Process:
         self._limit = task.limit
         self._folder = tempfile.TemporaryDirectory()
         self._said = Path(self._folder.name) / "stderr"
-        self.receiver, sender = context.Pipe(duplex=False)
+        self._receiver, sender = context.Pipe(duplex=False)
         self._process = context.Process(target=_work, args=(sender, str(self._said), task))
         self._process.start()
         sender.close()
-        self.deadline = time.monotonic() + task.limit
+        self.start = time.monotonic()
+        self.deadline = self.start + task.limit
 
-    def end(self, *, answered: bool) -> Verdict:
-        """The verdict of a process that has sent something, ended, or had its time."""
+    @property
+    def news(self) -> tuple[Any, ...]:
+        """What becomes ready when it has answered or ended."""
+        return self._receiver, self._process.sentinel
+
+    @property
+    def over(self) -> bool:
+        """Whether it has answered, ended, or had its time."""
+        ready = multiprocessing.connection.wait(self.news, 0)
+        return bool(ready) or self.deadline <= time.monotonic()
+
+    def end(self) -> Verdict:
+        """The verdict."""
+        answered = self._receiver.poll()
         try:
-            if not answered:
+            if not answered and self._process.exitcode is None:
                 return self._failed(f"hung: no verdict within {self._limit:g} s")
             verdict: Verdict | None = None
             with contextlib.suppress(EOFError):
-                verdict = self.receiver.recv()
+                verdict = self._receiver.recv() if answered else None
             self._process.join(END_SECONDS)
             status = self._process.exitcode
             if verdict is None or status not in (0, None):
@@ -133,7 +150,7 @@ class _Process:
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.kill()
         self._process.join()
-        self.receiver.close()
+        self._receiver.close()
         self._folder.cleanup()
 
     def _failed(self, how: str) -> Verdict:
@@ -157,8 +174,12 @@ def _how(status: int | None) -> str:
 def _place(lines: list[str]) -> str:
     """The innermost Python line outside the harness of a stack that faulthandler has written."""
     frames = [found for found in map(_FRAME.fullmatch, lines) if found]
-    outside = [frame for frame in frames if _is_candidate(Path(frame["file"]))]
-    for frame in outside[:1] or frames[:1]:
+    functions = [frame["function"] for frame in frames]
+    if _work.__name__ not in functions:  # it happened before or after
+        return ""
+    frames = frames[: functions.index(_work.__name__)]
+    own = [frame for frame in frames if _is_candidate(Path(frame["file"]))]
+    for frame in own[:1] or frames[:1]:
         return f"called at {frame['file']}:{frame['line']} in {frame['function']}"
     return ""
 
@@ -176,7 +197,9 @@ def _work(sender: Connection, said: str, task: Task) -> None:
     os.dup2(errors, 2)
     faulthandler.enable(2)
     faulthandler.dump_traceback_later(max(0.5, task.limit - TELL_SECONDS), file=2)
-    verdict = task.function(*task.arguments)
+    from cllm.harness.sealed import confirm  # sealed now at the latest: no candidate is loaded yet
+
+    verdict = confirm(task.function(*task.arguments))
     faulthandler.cancel_dump_traceback_later()
     sender.send(verdict)
     sender.close()

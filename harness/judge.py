@@ -4,19 +4,20 @@ Promises: one comparison out of tolerance fails; the evidence names tensor, inde
 and tolerance, of the result in which a mistake shows first (`backward_order`). A pass says that
 every tensor was at least once compared so tightly that each
 alteration of it would have failed; where the drawn cases never allowed that, the verdict is
-inconclusive.
+inconclusive. Of a failure the smallest configuration that fails as well is searched and named.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from cllm.harness.cases import Case, Setting, draw_cases
+from cllm.harness.cases import Case, Setting, draw_case, draw_cases
+from cllm.harness.configurations import draw_settings, smallest_failing
 from cllm.harness.tolerance import Comparison
-from cllm.harness.verdict import Status, Verdict
+from cllm.harness.verdict import Inconclusive, Status, Verdict, from_exception
 
 ROUNDS = 3
 """Rounds that are always taken: full and smaller batches, with a divisor of their own or not."""
@@ -38,37 +39,108 @@ Explain = Callable[[Case], str]
 
 
 def compare_cases(
-    compare: Compare, settings: Iterable[Setting], seed: int, explain: Explain | None = None
+    compare: Compare,
+    settings: Iterable[Setting],
+    seed: int,
+    explain: Explain | None = None,
+    *,
+    drawn: int = 0,
+    rounds: int = ROUNDS,
 ) -> Verdict:
-    """The verdict over cases drawn from the settings; `explain` as in `judge`."""
-    rounds = (
-        [CaseResult(case, compare(case)) for case in cases] for cases in draw_cases(settings, seed)
+    """The verdict over cases drawn from the settings, and one of each of `drawn` settings more.
+
+    Where settings are drawn, the smallest that fails is searched. `explain` and `rounds` as in
+    `judge`.
+    """
+    case: Case | None = None
+
+    def run(of: Case) -> CaseResult:
+        nonlocal case
+        case = of
+        return CaseResult(case, compare(case))
+
+    results = ([run(case) for case in cases] for cases in draw_cases(settings, seed))
+    more = (
+        run(draw_case(setting, seed, draw % ROUNDS))
+        for draw, setting in enumerate(draw_settings(seed, drawn) if drawn else ())
     )
-    return judge(rounds, explain)
+    try:
+        verdict, failed = _judge(results, more, explain, rounds)
+    except Inconclusive:
+        raise
+    except Exception as error:
+        verdict, failed = from_exception(error), [case] if case else []
+    if not (failed and drawn):
+        return verdict
+    small = min((case.setting for case in failed), key=lambda setting: setting.work)
+    draw = next(case.draw for case in failed if case.setting == small)
+
+    def fails(setting: Setting) -> bool:
+        try:
+            return not all(found.passed for found in compare(draw_case(setting, seed, draw)))
+        except Inconclusive:
+            return False
+        except Exception:  # what a candidate raises is a failure too
+            return True
+
+    return name_smallest(verdict, smallest_failing(small, fails))
 
 
-def judge(rounds: Iterable[list[CaseResult]], explain: Explain | None = None) -> Verdict:
-    """Take at least `ROUNDS` of results, and more until each tensor has been compared with power.
+def name_smallest(verdict: Verdict, setting: Setting) -> Verdict:
+    """The verdict with the smallest setting that fails in its evidence and details."""
+    evidence = f"{verdict.evidence}; smallest failing configuration: {setting}"
+    return replace(
+        verdict, evidence=evidence, details={**verdict.details, "smallest": str(setting)}
+    )
+
+
+def judge(
+    results: Iterable[list[CaseResult]], explain: Explain | None = None, rounds: int = ROUNDS
+) -> Verdict:
+    """Take at least so many rounds of results, and more until each tensor was compared with power.
 
     `explain` adds to the evidence of a failure what can be said about its case.
     """
+    return _judge(results, (), explain, rounds)[0]
+
+
+def _judge(
+    results: Iterable[list[CaseResult]],
+    more: Iterable[CaseResult],
+    explain: Explain | None,
+    rounds: int,
+) -> tuple[Verdict, list[Case]]:
+    """The verdict, and the cases that failed. The results in `more` can fail; they need no power.
+
+    They are of configurations in which some tensors can have none, the queries of one token say.
+    """
     worst: dict[str, CaseResult] = {}  # by tensor, with that one comparison
     blind: dict[str, tuple[str, ...]] = {}
+    failed: list[Case] = []
     cases = 0
-    for taken, results in enumerate(rounds, 1):
-        for result in results:
-            cases += 1
+
+    def take(result: CaseResult) -> None:
+        nonlocal cases
+        cases += 1
+        for comparison in result.comparisons:
+            name = comparison.tensor
+            if name not in worst or comparison.share > worst[name].comparisons[0].share:
+                worst[name] = CaseResult(result.case, [comparison])
+        if not all(comparison.passed for comparison in result.comparisons):
+            failed.append(result.case)
+
+    for taken, of_round in enumerate(results, 1):
+        for result in of_round:
+            take(result)
             for comparison in result.comparisons:
-                name = comparison.tensor
-                if name not in worst or comparison.share > worst[name].comparisons[0].share:
-                    worst[name] = CaseResult(result.case, [comparison])
-                if blind.get(name) != ():
-                    blind[name] = comparison.blind_to
-        if any(not result.comparisons[0].passed for result in worst.values()):
+                if blind.get(comparison.tensor) != ():
+                    blind[comparison.tensor] = comparison.blind_to
+        if failed or (taken >= rounds and not any(blind.values())):
             break
-        if taken >= ROUNDS and not any(blind.values()):
-            break
-    return _verdict(list(worst.values()), {k: v for k, v in blind.items() if v}, cases, explain)
+    for result in () if failed else more:
+        take(result)
+    unseen = {name: alterations for name, alterations in blind.items() if alterations}
+    return _verdict(list(worst.values()), unseen, cases, explain), failed
 
 
 def _verdict(

@@ -83,14 +83,14 @@ def document(verification: Verification) -> dict[str, Any]:
         "curves": lockstep and lockstep.to_dict(),
         "benchmark": benchmark and asdict(benchmark),
     }
-    cleaned: dict[str, Any] = _finite(report)
+    cleaned: dict[str, Any] = finite(report)
     return cleaned
 
 
-def _finite(value: Any) -> Any:
+def finite(value: Any) -> Any:
     """The same with None in place of numbers that JSON does not have."""
     if isinstance(value, dict):
-        return {key: _finite(inner) for key, inner in value.items()}
+        return {key: finite(inner) for key, inner in value.items()}
     if isinstance(value, list):
-        return [_finite(inner) for inner in value]
+        return [finite(inner) for inner in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value

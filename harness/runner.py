@@ -1,17 +1,18 @@
 """Running a model on a case: the one place where checks touch a candidate's buffers.
 
-Promises: results are float64 copies, so that nothing a model does later changes what was seen.
+Promises: results are copies, in float64 where they are compared within a tolerance, so that
+nothing a model does later changes what was seen.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cllm.harness.cases import Case
+from cllm.harness.cases import NEIGHBORS, Case
 from cllm.model import Model
 from cllm.plan import Operation
 
@@ -44,14 +45,16 @@ def build(
     return built
 
 
-def calibrate(run: Callable[[Case, str], Arrays], case: Case) -> tuple[Arrays, Arrays]:
+def calibrate(
+    run: Callable[[Case, str], Arrays], case: Case, neighbors: int = NEIGHBORS
+) -> tuple[Arrays, Arrays]:
     """What `run(case, dtype)` gives in float64, and the error of float32 by element.
 
     The error is the largest of those at the case and at its neighbors.
     """
     exact = run(case, "float64")
     errors = _errors(run(case, "float32"), exact)
-    for near in case.neighbors():
+    for near in case.neighbors(neighbors):
         for name, error in _errors(run(near, "float32"), run(near, "float64")).items():
             errors[name] = np.maximum(errors[name], error)
     return exact, errors
@@ -86,3 +89,23 @@ def tensors(model: Model, name: str) -> Arrays:
 def copy(values: NDArray[Any]) -> NDArray[np.float64]:
     """A float64 copy."""
     return np.array(values, np.float64)
+
+
+def state(model: Model) -> dict[str, NDArray[Any]]:
+    """Copies of what training goes on from: the parameters and both moments (P,)."""
+    first, second = model.moments
+    named = {"parameters": model.parameters, "first_moment": first, "second_moment": second}
+    return {name: vector.copy() for name, vector in named.items()}
+
+
+def first_difference(one: Mapping[str, NDArray[Any]], other: Mapping[str, NDArray[Any]]) -> str:
+    """Where two sets of arrays of the same shapes differ in a byte; empty where they do not."""
+    for name, array in one.items():
+        if array.tobytes() == other[name].tobytes():
+            continue
+        different = array.reshape(-1).view(np.uint8) != other[name].reshape(-1).view(np.uint8)
+        i = int(different.argmax()) // array.itemsize
+        index = [int(axis) for axis in np.unravel_index(i, array.shape)]
+        values = array.reshape(-1)[i], other[name].reshape(-1)[i]
+        return "{} {} is {:.9g} and {:.9g}".format(name, index, *values)
+    return ""

@@ -1,6 +1,7 @@
-"""Everything that a verification can check, by name, and what each shows.
+"""What can be checked, by name and family, and what each check of a verification shows.
 
-The checks of `cllm.harness.checks`, then what takes a text: training side by side, and speed.
+A verification runs a model's checks of `cllm.harness.checks`, then what takes a text: training side
+by side, and speed.
 """
 
 from __future__ import annotations
@@ -9,10 +10,13 @@ from collections.abc import Iterable
 
 from cllm.errors import CllmError
 from cllm.harness.checks import CHECKS
+from cllm.harness.checks.check import Kind
 
 AGREES, LEARNS, BENCHMARK = "lockstep.agrees", "lockstep.learns", "benchmark"
 
-SUMMARIES: dict[str, str] = {name: check.summary for name, check in CHECKS.items()} | {
+SUMMARIES: dict[str, str] = {
+    name: check.summary for name, check in CHECKS.items() if check.kind is Kind.MODEL
+} | {
     AGREES: "Trained on the same text from the same start, both have the same loss at every step.",
     LEARNS: "In that training the loss falls below the unigram entropy of the text.",
     BENCHMARK: "Steps per second of both can be measured; nothing fails by how many they are.",
@@ -22,20 +26,23 @@ SUMMARIES: dict[str, str] = {name: check.summary for name, check in CHECKS.items
 TAKE_TEXT = {AGREES, LEARNS, BENCHMARK}
 
 
-def select(names: Iterable[str]) -> list[str]:
-    """The checks of these names or families (what stands before the dot); without any, all.
+def select(known: Iterable[str], only: Iterable[str], skip: Iterable[str] = ()) -> list[str]:
+    """Those of these names or families (what stands before the dot); without any, all.
 
-    Raises `CllmError` for a name that nothing has.
+    Raises `CllmError` for a name that is neither.
     """
-    families = dict.fromkeys(name.partition(".")[0] for name in SUMMARIES)
-    wanted = set(names)
-    if unknown := sorted(wanted - families.keys() - SUMMARIES.keys()):
+    names = list(known)
+    families = dict.fromkeys(name.partition(".")[0] for name in names)
+    wanted, unwanted = set(only), set(skip)
+    if unknown := sorted((wanted | unwanted) - families.keys() - {*names}):
         raise CllmError(
             f"no check is called {unknown[0]!r}; there are the families {', '.join(families)} "
-            f"and the checks {', '.join(SUMMARIES)}"
+            f"and the checks {', '.join(names)}"
         )
+
+    def among(name: str, chosen: set[str]) -> bool:
+        return name in chosen or name.partition(".")[0] in chosen
+
     return [
-        name
-        for name in SUMMARIES
-        if not wanted or name in wanted or name.partition(".")[0] in wanted
+        name for name in names if (not wanted or among(name, wanted)) and not among(name, unwanted)
     ]

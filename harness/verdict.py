@@ -45,6 +45,11 @@ class Verdict:
     check: str = ""
     """Dotted name; filled in by the table of checks."""
 
+    @property
+    def row(self) -> tuple[str, str, str]:
+        """Check, verdict and evidence, each on one line."""
+        return self.check, str(self.status), " ".join(self.evidence.split())
+
 
 def first_failure(verdicts: Iterable[Verdict]) -> str | None:
     """Where to look first: the first failure of verdicts in the order of causes."""

@@ -7,8 +7,9 @@ Leaves out: a gate on speed. It is reported; nothing fails by it.
 
 from __future__ import annotations
 
+import os
 import sysconfig
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -21,17 +22,17 @@ from cllm.check import check_size
 from cllm.config import Config
 from cllm.errors import CllmError
 from cllm.harness.benchmark import Benchmark, Progress, measure
-from cllm.harness.checks import CHECKS
-from cllm.harness.checks.check import require_reference
+from cllm.harness.checks.check import Kind, require_reference
+from cllm.harness.conformance.candidate import find_one, kind_of
+from cllm.harness.conformance.run import plan, run
 from cllm.harness.lockstep import Lockstep, train
 from cllm.harness.machine import fingerprint
-from cllm.harness.selection import AGREES, BENCHMARK, LEARNS, TAKE_TEXT, select
+from cllm.harness.selection import AGREES, BENCHMARK, LEARNS, SUMMARIES, TAKE_TEXT, select
 from cllm.harness.text import unigram_entropy
 from cllm.harness.verdict import Status, Verdict, from_exception
 from cllm.layout import initialize
 from cllm.model import Model
 from cllm.plan import Operation, check_threads
-from cllm.registry import find_model
 from cllm.text.batches import Batches, epoch_generator
 from cllm.text.corpus import Corpus, load_corpus
 from cllm.text.tokenizer import TokenizerSettings
@@ -82,15 +83,17 @@ def verify(
 ) -> Verification:
     """Hold a candidate against a reference on the text of `paths`, by default `default_paths`.
 
-    Both are names for `cllm.registry.find_model`. `checks` are names or families, by default all.
-    `threads` (0: every core) are the candidate's, in training and measuring. On the way
-    `progress(task, done, total)` is called, and `report(verdict)` once each is known.
+    Both are names for `cllm.harness.conformance.candidate.find`. `checks` are names or families, by
+    default all of a model's. `threads` (0: every core) are the candidate's, in training and
+    measuring. On the way `progress(task, done, total)` is called, and `report(verdict)` once each
+    is known.
 
     Raises `CllmError` for bad input: an unknown model or check, a candidate that cannot train in
     float32, a reference without float32 and float64, a text too short for one batch.
     """
-    chosen = select(checks)
-    models = find_model(candidate), find_model(reference)
+    chosen = select(SUMMARIES, checks)
+    found = find_one(candidate)
+    models = found.value, find_one(reference).value
     check_size("steps", steps)
     settings: dict[str, Any] = {
         "candidate": candidate,
@@ -132,9 +135,16 @@ def verify(
             verdicts.append(verdict)
             report(verdict)
 
-    named = [name for name in chosen if name in CHECKS]
-    for verdict in _run_checks(*models, named, seed, progress):
-        add(verdict)
+    jobs = [job for job in plan([found]) if job.check.name in chosen]
+    outcomes = run(
+        jobs,
+        reference=reference,
+        seed=seed,
+        processes=len(os.sched_getaffinity(0)),
+        progress=progress,
+        report=lambda outcome: report(outcome.verdict),
+    )
+    verdicts += [outcome.verdict for outcome in outcomes]
     if stages and {AGREES, LEARNS} & {*chosen}:
         lockstep, judged = stages.train()
         for verdict in judged:
@@ -162,26 +172,14 @@ def draw_batches(tokens: NDArray[Any], steps: int, seed: int) -> Batch:
     return drawn[0], drawn[1]
 
 
-def _require(candidate: type[Model], reference: type[Model]) -> None:
+def _require(candidate: Any, reference: Any) -> None:
     """Raise `CllmError` where the one cannot be trained or the other not be calibrated on."""
     for model in (candidate, reference):
+        if kind_of(model) is not Kind.MODEL:
+            raise CllmError(f"what is verified is a model: {model!r:.80} is none")
         if Operation.TRAINING not in model.parts or "float32" not in model.dtypes:
             raise CllmError(f"{model.__name__} does not offer training in float32")
     require_reference(reference)
-
-
-def _run_checks(
-    candidate: type[Model],
-    reference: type[Model],
-    names: Sequence[str],
-    seed: int,
-    progress: Progress,
-) -> Iterator[Verdict]:
-    for done, name in enumerate(names):
-        progress(f"checking: {name}", done, len(names))
-        yield CHECKS[name](candidate, reference, seed)
-    if names:
-        progress("checking", len(names), len(names))
 
 
 @dataclass(frozen=True, eq=False)

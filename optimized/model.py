@@ -26,6 +26,8 @@ from cllm.plan import Buffer, Buffers, Operation, Plan, Role
 class Model(Interface):
     """`cllm.Model` in Cython and OpenMP; see there."""
 
+    parallel = True
+    allocates_in_step = False
     isa = isa
     """The instruction-set level in use: avx512, avx2 or baseline."""
 

@@ -233,7 +233,7 @@ def test_the_command_writes_its_report(
     }
     assert statuses == {"refused", "raced"}  # sampled tokens cannot be held against others
     functions = [row["function"] for row in found["operations"]["rows"]]
-    assert functions == [pair.function for pair in PAIRS]
+    assert functions == [pair.name for pair in PAIRS]
     assert all(row["ratio"] > 0 for row in found["operations"]["rows"])
     assert found["memory"][0]["planned_bytes"] == sum(found["memory"][0]["roles"].values())
     text = output.read_text()

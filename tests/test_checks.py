@@ -14,10 +14,10 @@ from cllm.config import Config
 from cllm.errors import CllmError
 from cllm.harness import CHECKS, Status, Verdict, exit_status
 from cllm.harness.cases import DRAWS, MEDIUM, SETTINGS, Case, Setting, draw_case, draw_cases
-from cllm.harness.checks.check import check
+from cllm.harness.checks.check import Kind, check
 from cllm.harness.checks.generation import slide
 from cllm.harness.runner import build, calibrate
-from cllm.harness.selection import select
+from cllm.harness.selection import SUMMARIES, select
 from cllm.harness.text import BLOCK, markov_text, unigram_entropy
 from cllm.harness.verdict import first_failure
 from cllm.layout import tensor_views
@@ -36,18 +36,25 @@ def test_table() -> None:
 
 
 def test_selection() -> None:
-    everything = [*CHECKS, "lockstep.agrees", "lockstep.learns", "benchmark"]
-    assert select(()) == everything
-    assert select(["benchmark", "loss.causal"]) == ["loss.causal", "benchmark"]
-    assert select(["loss", "loss.value"]) == [n for n in everything if n.startswith("loss.")]
-    with pytest.raises(CllmError, match=r"'los'; there are the families loss, .* loss.value, "):
-        select(["loss", "los"])
+    models = [name for name, check in CHECKS.items() if check.kind is Kind.MODEL]
+    everything = [*models, "lockstep.agrees", "lockstep.learns", "benchmark"]
+    known = list(SUMMARIES)
+    assert select(known, ()) == everything
+    assert select(known, ["benchmark", "loss.causal"]) == ["loss.causal", "benchmark"]
+    of_loss = [name for name in everything if name.startswith("loss.")]
+    assert select(known, ["loss", "loss.value"]) == of_loss
+    assert select(known, ["loss"], ["loss.value"]) == [n for n in of_loss if n != "loss.value"]
+    with pytest.raises(CllmError, match=r"'los'; there are the families .*loss, .* loss.value, "):
+        select(known, ["loss", "los"])
 
 
 def test_checks_stand_in_the_order_of_causes() -> None:
-    order = select(())
+    order = list(SUMMARIES)
     for cause, *effects in (
+        ["loss.value", "loss.rows", "loss.extremes", "gradients.reference", "loss.trajectory"],
         ["loss.value", "gradients.reference", "loss.trajectory", "lockstep.agrees"],
+        ["gradients.reference", "gradients.extremes", "training.step", "training.steps"],
+        ["generation.cache", "generation.sampling", "generation.chunks"],
         ["gradients.reference", "training.moments", "gradients.moves", "loss.trajectory"],
         ["training.update", "training.moments", "loss.learns"],
     ):
@@ -214,7 +221,9 @@ def test_candidate_that_raises_fails_with_a_traceback() -> None:
     line = Raises._forward.__code__.co_firstlineno + 1
     said, _, where = verdict.evidence.partition(", raised at ")
     assert said == "ZeroDivisionError: no rows for this thread"
+    where, _, smallest = where.partition("; smallest failing configuration: ")
     assert where.endswith(f"test_checks.py:{line} in _forward")
+    assert smallest == "V 1 D 4 L 1 H 1 F 1 B 1 T 1"
     assert "_forward" in verdict.details["traceback"]
 
 

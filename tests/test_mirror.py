@@ -11,6 +11,7 @@ import pytest
 
 import cllm.optimized
 import cllm.reference
+from cllm.harness.pair import find_function
 from cllm.harness.pairs import PAIRS
 
 NETWORK = {"network", "model"}
@@ -32,7 +33,9 @@ def reference_functions() -> list[tuple[str, str]]:
 
 
 def test_every_public_function_of_the_reference_is_in_the_table() -> None:
-    assert sorted(set(reference_functions())) == sorted({(p.module, p.function) for p in PAIRS})
+    for room, functions in (("reference", "reference"), ("optimized", "candidate")):
+        wanted = sorted({f"cllm.{room}.{module}:{name}" for module, name in reference_functions()})
+        assert sorted({getattr(pair, functions) for pair in PAIRS}) == wanted
 
 
 @pytest.mark.parametrize(("module", "name"), reference_functions())
@@ -47,10 +50,10 @@ def test_namesake_has_the_same_signature(module: str, name: str) -> None:
         assert found["threads"].default == 1
 
 
-@pytest.mark.parametrize("pair", PAIRS, ids=lambda pair: pair.function)
+@pytest.mark.parametrize("pair", PAIRS, ids=lambda pair: pair.name)
 def test_the_table_names_every_argument(pair) -> None:
-    named = {*pair.writes, *pair.adds, *pair.reads, *pair.ids, *pair.scalars}
-    assert named == set(inspect.signature(pair.find("reference")).parameters)
+    named = {*pair.axes, *pair.scalars}
+    assert named == set(inspect.signature(find_function(pair.reference)).parameters)
 
 
 def test_the_folders_hold_the_same_files() -> None:

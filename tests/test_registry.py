@@ -54,3 +54,22 @@ def test_a_model_in_the_current_folder_is_found(folder: Path) -> None:
 def test_the_built_in_names_do_not_search_the_current_folder(folder: Path) -> None:
     find_model("reference")
     assert str(folder) not in sys.path
+
+
+def test_a_model_in_a_file_is_found_by_its_path(folder: Path) -> None:
+    inside = folder / "some folder"
+    inside.mkdir()
+    (inside / "beside.py").write_text("from cllm.reference import Model")
+    (inside / "my_model.py").write_text("from beside import Model\nclass Mine(Model): pass")
+    mine = find_model("some folder/my_model.py:Mine")
+    assert mine is find_model(f"{inside}/my_model.py:Mine")  # the file is not run again
+    assert mine.__base__ is find_model("reference")
+    with pytest.raises(CllmError, match=r"cannot be loaded: .*No such file.*nowhere\.py"):
+        find_model("nowhere.py:Mine")
+
+
+def test_a_file_that_fails_is_run_again(folder: Path) -> None:
+    (folder / "my_model.py").write_text("1 / 0")
+    for _ in range(2):
+        with pytest.raises(CllmError, match="ZeroDivisionError"):
+            find_model("my_model.py:Mine")

@@ -28,6 +28,10 @@ COMMANDS = {
     "evaluate": ("cllm.cli.evaluate:evaluate", "Measure how well a model predicts a text."),
     "info": ("cllm.cli.info:info", "Describe a checkpoint."),
     "verify": ("cllm.harness.command:verify", "Hold the optimized model against the reference."),
+    "check": (
+        "cllm.harness.conformance.command:check",
+        "Hold any candidate to every check that applies, or the harness to its faults.",
+    ),
     "bench": ("cllm.harness.bench.command:bench", "Measure speed, against other libraries too."),
     "completion": ("cllm.cli.completion:completion", "Print the shell's completion script."),
 }

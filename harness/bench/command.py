@@ -12,7 +12,7 @@ import cllm.harness.peers as registered
 from cllm.cli.progress import say
 from cllm.files import atomic_file
 from cllm.harness.bench.configurations import CONFIGURATIONS
-from cllm.harness.command import Display
+from cllm.harness.display import Display
 
 OUTPUT = Path("reports/performance.md")
 

@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 
 from cllm.harness.bench.configurations import Configuration
-from cllm.harness.pairs import PAIRS, Pair
+from cllm.harness.pair import Function, Pair, Sizes, copy, find_function
+from cllm.harness.pairs import PAIRS
 
 ROUNDS = 7
 ROUND_SECONDS = 0.01
@@ -41,12 +42,17 @@ def measure_operations(configuration: Configuration, seed: int) -> list[dict[str
     """Seconds of one call of both functions and their ratio, for every pair."""
     generator = np.random.default_rng(seed)
     sizes = sizes_of(configuration)
-    return [_measure(pair, pair.draw(sizes, generator)) for pair in PAIRS]
+    return [_measure(pair, sizes, generator) for pair in PAIRS]
 
 
-def _measure(pair: Pair, drawn: dict[str, Any]) -> dict[str, Any]:
+def _measure(pair: Pair, sizes: Sizes, generator: np.random.Generator) -> dict[str, Any]:
     """Each function on arguments of its own: some are written or added to."""
-    calls = {room: _caller(pair.find(room), _rounded(drawn)) for room in ("optimized", "reference")}
+    drawn = pair.draw(sizes, generator)
+    functions = {"optimized": pair.candidate, "reference": pair.reference}
+    calls = {
+        room: _caller(function, {name: copy(value) for name, value in pair.select(drawn).items()})
+        for room, function in functions.items()
+    }
     counts = {room: max(1, round(ROUND_SECONDS / call(1))) for room, call in calls.items()}
     seconds: dict[str, list[float]] = {room: [] for room in calls}
     for _ in range(ROUNDS):
@@ -54,25 +60,16 @@ def _measure(pair: Pair, drawn: dict[str, Any]) -> dict[str, Any]:
             seconds[room].append(call(counts[room]) / counts[room])
     ratios = [r / o for o, r in zip(seconds["optimized"], seconds["reference"], strict=True)]
     return {
-        "function": pair.function,
+        "function": pair.name,
         "without": [name for name, value in pair.scalars.items() if value is None],
         **{f"{room}_seconds": median(found) for room, found in seconds.items()},
         "ratio": median(ratios),
     }
 
 
-def _rounded(drawn: dict[str, Any]) -> dict[str, Any]:
-    """Copies of the arguments, floats in float32."""
-    return {
-        name: value.astype(np.float32 if value.dtype.kind == "f" else value.dtype)
-        if isinstance(value, np.ndarray)
-        else value
-        for name, value in drawn.items()
-    }
-
-
-def _caller(function: Callable[..., Any], arguments: dict[str, Any]) -> Callable[[int], float]:
+def _caller(named: Function | str, arguments: dict[str, Any]) -> Callable[[int], float]:
     """Seconds of so many calls."""
+    function = find_function(named)
 
     def call(count: int) -> float:
         start = time.perf_counter()

@@ -7,7 +7,9 @@ from numpy.typing import NDArray
 
 from cllm.harness.cases import BUSY, SETTINGS, Setting, draw_batches, draw_case, draw_updates
 from cllm.harness.checks.check import check
-from cllm.harness.runner import build
+from cllm.harness.configurations import draw_settings, smallest_failing
+from cllm.harness.judge import name_smallest
+from cllm.harness.runner import build, first_difference, state
 from cllm.harness.verdict import Status, Verdict
 from cllm.model import Model
 from cllm.plan import Operation
@@ -17,6 +19,9 @@ THREADS = (2, 3)
 """Held against one; more than some settings have rows."""
 
 WORK = (*SETTINGS, BUSY)
+
+DRAWN = 4
+"""Configurations beside the fixed ones."""
 
 
 @check("determinism.repeat", Operation.TRAINING)
@@ -34,18 +39,25 @@ def threads(candidate: type[Model], reference: type[Model], seed: int) -> Verdic
 def _same(candidate: type[Model], seed: int, others: list[tuple[str, int]]) -> Verdict:
     """Hold other runs against one with a single thread."""
     values = 0
-    for setting in WORK:
+
+    def difference(setting: Setting) -> str:
+        """Where another run leaves the first; empty where none does."""
+        nonlocal values
         first = _run(candidate, setting, seed, 1)
         values += sum(array.size for array in first.values())
         for how, count in others:
             other = _run(candidate, setting, seed, count)
-            for name, array in first.items():
-                if array.tobytes() != other[name].tobytes():
-                    where = _first_difference(array, other[name])
-                    evidence = f"{name} differs in {how}: {where} ({setting})"
-                    return Verdict(Status.FAIL, evidence)
+            if where := first_difference(first, other):
+                return f"{where}, in {how}"
+        return ""
+
+    work = [*WORK, *draw_settings(seed, DRAWN)]
+    for setting in work:
+        if where := difference(setting):
+            smallest = smallest_failing(setting, lambda smaller: bool(difference(smaller)))
+            return name_smallest(Verdict(Status.FAIL, f"{where} ({setting})"), smallest)
     runs = " and ".join(how for how, _ in others)
-    evidence = f"{runs} gave the same bytes, {values:,} numbers in {len(WORK)} configurations"
+    evidence = f"{runs} gave the same bytes, {values:,} numbers in {len(work)} configurations"
     return Verdict(Status.PASS, evidence)
 
 
@@ -64,22 +76,10 @@ def _run(
     model.backward()
     gradients = model.gradients.copy()
     losses = model.steps(tokens, targets, draw_updates(generator, case.step, STEPS))
-    first, second = model.moments
     return {
         "logits": logits,
         "loss": np.array(loss),
         "gradients": gradients,
         "losses": np.array(losses),
-        "parameters": model.parameters.copy(),
-        "first_moment": first.copy(),
-        "second_moment": second.copy(),
+        **state(model),
     }
-
-
-def _first_difference(one: NDArray[np.generic], other: NDArray[np.generic]) -> str:
-    """Where two arrays of one shape first differ, and by what."""
-    different = one.reshape(-1).view(np.uint8) != other.reshape(-1).view(np.uint8)
-    i = int(different.argmax()) // one.itemsize
-    index = [int(axis) for axis in np.unravel_index(i, one.shape)]
-    values = one.reshape(-1)[i], other.reshape(-1)[i]
-    return "{} is {:.9g} at first and {:.9g} then".format(index, *values)

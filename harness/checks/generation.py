@@ -1,20 +1,33 @@
-"""Checks of the decoder: its cached logits are those of the training forward."""
+"""Checks of the decoder: its logits are those of the training forward, its tokens their sample's.
+
+`generation.sampling` states its false-alarm rate; every other check is exact or calibrated.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cllm.config import Config
-from cllm.harness.cases import Case, Setting
+from cllm.decoder import Sampling
+from cllm.harness.cases import Case, Setting, draw_case
 from cllm.harness.checks.check import check
+from cllm.harness.distribution import distribution, first_unlike, unlike_counts
 from cllm.harness.judge import compare_cases
 from cllm.harness.runner import Arrays, build, calibrate, copy
-from cllm.harness.tolerance import FORWARD, Comparison, compare, compare_tensors
-from cllm.harness.verdict import Verdict
+from cllm.harness.tolerance import (
+    FORWARD,
+    Comparison,
+    compare,
+    compare_tensors,
+    tensor_tolerance,
+)
+from cllm.harness.verdict import Inconclusive, Status, Verdict
+from cllm.layout import tensor_views
 from cllm.model import Model
 from cllm.plan import Operation
 
@@ -24,6 +37,29 @@ WINDOWS = (
     Setting(Config(29, 16, 3, 2, 24), 1, 8),
 )
 """A window of one token, of an odd and of an even number; each is fed until it slid twice."""
+
+DRAWN = 4
+"""Configurations beside these."""
+
+ONE_TOKEN = Setting(Config(8, 6, 1, 2, 5), 1, 1)
+"""A window of one token: each token drawn is the whole context of the next."""
+
+DRAWS = 500
+"""Tokens drawn for each way of sampling."""
+
+TIED_DRAWS = 60
+"""The same where all tokens are equally probable."""
+
+SAMPLINGS = (
+    Sampling(0.0),
+    Sampling(1.0),
+    Sampling(0.4),
+    Sampling(1.7, top_k=3),
+    Sampling(1.0, top_p=0.7),
+    Sampling(1.3, top_k=5, top_p=0.45),
+    Sampling(1.0, top_k=100),
+)
+"""Greedy, at several temperatures, and from what top-k, top-p and both leave."""
 
 
 @check("generation.cache", Operation.GENERATION)
@@ -51,16 +87,23 @@ def cache(candidate: type[Model], reference: type[Model], seed: int) -> Verdict:
             comparisons.append(compare(f"context after {how}", model.context, contexts[-1], 0.0))
         return comparisons
 
-    return compare_cases(compare_case, WINDOWS, seed)
+    return compare_cases(compare_case, WINDOWS, seed, drawn=DRAWN)
 
 
 def _forward(
     reference: type[Model], contexts: list[NDArray[np.int32]], case: Case, dtype: str
 ) -> Arrays:
-    """`logits` (n,V) of what follows each of n contexts."""
+    """`logits` (n,V) of what follows each of n contexts; one forward for all that only grow."""
     model = build(reference, case, dtype, operation=Operation.EVALUATION)
-    last = [copy(model.forward(context[None])[0, -1]) for context in contexts]
-    return {"logits": np.array(last)}
+    logits: list[NDArray[np.float64]] = []
+    first = 0
+    for i, context in enumerate(contexts):
+        if i + 1 < len(contexts) and len(contexts[i + 1]) > len(context):
+            continue
+        of_all = copy(model.forward(context[None])[0])  # (T',V)
+        logits.extend(of_all[len(contexts[first]) - 1 :])
+        first = i + 1
+    return {"logits": np.array(logits)}
 
 
 def slide(text: NDArray[np.int32], window: int) -> Iterator[NDArray[np.int32]]:
@@ -71,3 +114,117 @@ def slide(text: NDArray[np.int32], window: int) -> Iterator[NDArray[np.int32]]:
             context = context[window - window // 2 :]
         context = np.append(context, token)
         yield context
+
+
+@check("generation.sampling", Operation.GENERATION)
+def sampling(candidate: type[Model], reference: type[Model], seed: int) -> Verdict:
+    """Each token drawn is the one its number falls on, and their frequencies are the exact ones.
+
+    By rising id, of what temperature, top-k and top-p leave of the probabilities in float64;
+    numbers within rounding of a boundary are left out. The frequencies are tested by chi-squared,
+    with a false alarm in 10⁹ tests at most. At temperature 0 the most probable is drawn; in a
+    second network all tokens are equally probable, so that ties go by rising id.
+    """
+    drawn = 0
+    case, exact, tolerance = _one_token_contexts(reference, seed)
+    ties = replace(case, parameters=case.parameters.copy())
+    tensor_views(case.setting.config, ties.parameters)["embedding"][...] = 0.0
+    for of, logits, error, count in (
+        (case, exact, tolerance, DRAWS),
+        (ties, np.zeros_like(exact), 0.0, TIED_DRAWS),
+    ):
+        for way, chosen in enumerate(SAMPLINGS):
+            model = build(candidate, of, operation=Operation.GENERATION)
+            uniforms = np.random.default_rng([seed, way]).random(count)
+            start = int(of.tokens[0, 0])
+            model.feed(np.array([start], np.int32))
+            tokens = model.generate(count, chosen, uniforms)
+            contexts = np.concatenate([[start], tokens[:-1]])
+            drawn += count
+            which = _describe(chosen) + (", all logits equal" if of is ties else "")
+            if tokens.min() < 0 or tokens.max() >= logits.shape[1]:
+                evidence = f"token {tokens.max()} was drawn of {logits.shape[1]} ({which})"
+                return Verdict(Status.FAIL, evidence)
+            probs = np.array([distribution(row, chosen, error) for row in logits])
+            if where := first_unlike(tokens, probs[contexts], uniforms, chosen, error):
+                return Verdict(Status.FAIL, f"{where} ({which}; {of})")
+            if where := unlike_counts(tokens, contexts, probs):
+                return Verdict(Status.FAIL, f"{where} ({which}; {of})")
+    evidence = (
+        f"{drawn:,} tokens are those that their numbers fall on, as often as they are probable, "
+        f"in {len(SAMPLINGS)} ways of sampling"
+    )
+    return Verdict(Status.PASS, evidence)
+
+
+def _one_token_contexts(
+    reference: type[Model], seed: int
+) -> tuple[Case, NDArray[np.float64], float]:
+    """A case, its logits (V,V) after each token as the only context, and their tolerance.
+
+    Drawn until no two logits of a context are closer than rounding, nor a sum of probabilities
+    close to a `top_p`, so that what is kept is beyond doubt.
+    """
+    tokens = np.arange(ONE_TOKEN.config.vocab_size, dtype=np.int32)
+    for draw in range(0, 40, 2):  # odd draws are of smaller batches
+        case = draw_case(ONE_TOKEN, seed, draw)
+        exact, errors = calibrate(partial(_forward, reference, list(tokens[:, None])), case)
+        logits = exact["logits"]
+        tolerance = tensor_tolerance(logits, errors["logits"], FORWARD)
+        try:
+            for chosen in SAMPLINGS:
+                for row in logits:
+                    distribution(row, chosen, tolerance)
+        except Inconclusive:
+            continue
+        return case, logits, tolerance
+    raise Inconclusive("no case was drawn in which it is beyond doubt which tokens are kept")
+
+
+def _describe(sampling: Sampling) -> str:
+    """Like "temperature 1.3, top 5, top_p 0.45"."""
+    parts = [f"temperature {sampling.temperature:g}"]
+    if sampling.top_k is not None:
+        parts.append(f"top_k {sampling.top_k}")
+    if sampling.top_p != 1.0:
+        parts.append(f"top_p {sampling.top_p:g}")
+    return ", ".join(parts)
+
+
+CHUNKS = (1, 2, 5, 3, 1, 8)
+"""Lengths of the calls that draw the tokens of one."""
+
+
+@check("generation.chunks", Operation.GENERATION)
+def chunks(candidate: type[Model], reference: type[Model], seed: int) -> Verdict:
+    """The same numbers draw the same tokens in one call and in chunks, beyond a full window."""
+    count = sum(CHUNKS)
+    chosen = Sampling(0.9, top_k=9, top_p=0.95)
+    for setting in WINDOWS:
+        case = draw_case(setting, seed)
+        uniforms = np.random.default_rng(seed).random(count)
+        at_once, in_chunks = (
+            build(candidate, case, operation=Operation.GENERATION) for _ in range(2)
+        )
+        for model in (at_once, in_chunks):
+            model.feed(case.tokens[0, :1])
+        expected = at_once.generate(count, chosen, uniforms)
+        ends = np.cumsum(CHUNKS)[:-1]
+        got = np.concatenate(
+            [in_chunks.generate(len(u), chosen, u) for u in np.split(uniforms, ends)]
+        )
+        for what, one, other in (
+            ("token", expected, got),
+            ("context", at_once.context, in_chunks.context),
+        ):
+            if one.shape != other.shape:
+                evidence = f"{what}s of shape {one.shape} in one call, {other.shape} in chunks"
+                return Verdict(Status.FAIL, f"{evidence} ({case})")
+            if (one != other).any():
+                i = int((one != other).argmax())
+                evidence = f"{what} {i} is {one[i]} in one call and {other[i]} in chunks ({case})"
+                return Verdict(Status.FAIL, evidence)
+    evidence = (
+        f"the same {count} tokens in one call and in {len(CHUNKS)}, for {len(WINDOWS)} windows"
+    )
+    return Verdict(Status.PASS, evidence)

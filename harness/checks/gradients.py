@@ -6,6 +6,7 @@ they reach every parameter.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -29,6 +30,12 @@ COMPLEX_TOLERANCE = 1e-12
 
 LEARNING_RATE = 1e-3
 
+MICRO_BATCHES = (slice(0, 1), slice(1, 3), slice(3, None))
+"""Rows of a batch: one, two and the rest."""
+
+DRAWN = 8
+"""Configurations beside the fixed ones."""
+
 
 @check("gradients.reference", Operation.TRAINING)
 def against_reference(candidate: type[Model], reference: type[Model], seed: int) -> Verdict:
@@ -40,7 +47,11 @@ def against_reference(candidate: type[Model], reference: type[Model], seed: int)
         return compare_tensors(got, exact, errors, GRADIENTS)
 
     return compare_cases(
-        compare_case, SETTINGS, seed, partial(activations.explain, candidate, reference)
+        compare_case,
+        SETTINGS,
+        seed,
+        partial(activations.explain, candidate, reference),
+        drawn=DRAWN,
     )
 
 
@@ -86,29 +97,42 @@ def _complex_step(reference: type[Model], case: Case) -> Arrays:
 
 @check("gradients.accumulate", Operation.TRAINING)
 def accumulate(candidate: type[Model], reference: type[Model], seed: int) -> Verdict:
-    """Backward adds to what was there, micro-batch by micro-batch, and nothing without targets."""
+    """Backward adds to what was there, also in unequal micro-batches; only zeroing removes it.
+
+    A batch without targets adds nothing.
+    """
 
     def compare_case(case: Case) -> list[Comparison]:
         exact, errors = calibrate(partial(_accumulated, reference), case)
         got = _accumulated(candidate, case, "float32")
-        return compare_tensors(got, exact, errors, GRADIENTS)
+        left = compare("gradients after zero_gradients", _zeroed(candidate, case), 0.0, 0.0)
+        return [*compare_tensors(got, exact, errors, GRADIENTS), replace(left, blind_to=())]
 
     return compare_cases(compare_case, [MEDIUM], seed)
 
 
 def _accumulated(model: type[Model], case: Case, dtype: str) -> Arrays:
-    """Gradients begun at the first moment, after each row alone and a batch without targets."""
+    """Gradients begun at the first moment, after each micro-batch and a batch without targets."""
     built = build(model, case, dtype)
     built.gradients[...] = case.first_moment
     counted = max(1, int((case.targets >= 0).sum()))
-    for row in range(len(case.tokens)):
-        built.forward(case.tokens[row : row + 1])
-        built.loss(case.targets[row : row + 1], counted)
-        built.backward()
+    for micro in MICRO_BATCHES:
+        if len(case.tokens[micro]):
+            built.forward(case.tokens[micro])
+            built.loss(case.targets[micro], counted)
+            built.backward()
     built.forward(case.tokens)
     built.loss(np.full_like(case.targets, IGNORED))
     built.backward()
     return tensors(built, "gradients")
+
+
+def _zeroed(model: type[Model], case: Case) -> float:
+    """The largest gradient after `zero_gradients`, of gradients that were not zero."""
+    built = build(model, case)
+    built.gradients[...] = case.first_moment
+    built.zero_gradients()
+    return float(np.abs(built.gradients).max())
 
 
 @check("gradients.moves", Operation.TRAINING)

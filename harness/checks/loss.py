@@ -1,4 +1,4 @@
-"""Checks of the loss: its value, its course over many steps, that it falls, that nothing peeks."""
+"""Checks of the loss: its value and its course, that it falls, that nothing peeks or mixes rows."""
 
 from __future__ import annotations
 
@@ -31,10 +31,13 @@ from cllm.harness.tolerance import (
 )
 from cllm.harness.verdict import Status, Verdict
 from cllm.layout import initialize
-from cllm.model import Model, Update
+from cllm.model import IGNORED, Model, Update
 from cllm.plan import Operation
 
-TRAJECTORY_STEPS = 40
+TRAJECTORY_STEPS = 64
+
+DRAWN = 8
+"""Configurations beside the fixed ones."""
 
 LEARNING_CONFIG = Config(27, 32, 1, 1, 128)
 LEARNING_STEPS = 150
@@ -52,13 +55,17 @@ def value(candidate: type[Model], reference: type[Model], seed: int) -> Verdict:
         return [loss, *compare_tensors(got, exact, errors, FORWARD)]
 
     return compare_cases(
-        compare_case, SETTINGS, seed, partial(activations.explain, candidate, reference)
+        compare_case,
+        SETTINGS,
+        seed,
+        partial(activations.explain, candidate, reference),
+        drawn=DRAWN,
     )
 
 
 @check("loss.trajectory", Operation.TRAINING)
 def trajectory(candidate: type[Model], reference: type[Model], seed: int) -> Verdict:
-    """Losses of 40 steps over the same batches, and how far every parameter then has moved.
+    """Losses of 64 steps over the same batches, and how far every parameter then has moved.
 
     A rounding error feeds the next step, so that the tolerance of a step is calibrated on the
     largest error of the float32 reference up to it.
@@ -72,12 +79,16 @@ def trajectory(candidate: type[Model], reference: type[Model], seed: int) -> Ver
         return [losses, *compare_tensors(got, exact, errors, GRADIENTS)]
 
     return compare_cases(
-        compare_case, [MEDIUM], seed, partial(activations.explain, candidate, reference)
+        compare_case,
+        [MEDIUM],
+        seed,
+        partial(activations.explain, candidate, reference),
+        rounds=1,  # that batches of all kinds are right is what the checks before this one show
     )
 
 
 def _train(model: type[Model], case: Case, dtype: str) -> Arrays:
-    """`losses` (40,), and by tensor the `change of` the parameters from first to last.
+    """`losses` (64,), and by tensor the `change of` the parameters from first to last.
 
     The first quarter goes step by step, the rest in one call.
     """
@@ -166,3 +177,52 @@ def _with_changed_tokens(model: type[Model], case: Case, dtype: str) -> Arrays:
         tokens[:, time] = (tokens[:, time] + 1) % case.setting.config.vocab_size
         logits[f"token {time}"] = copy(built.forward(tokens))
     return logits
+
+
+@check("loss.rows", Operation.EVALUATION)
+def rows(candidate: type[Model], reference: type[Model], seed: int) -> Verdict:
+    """A row's logits and loss are those it has alone, whatever stands in the other rows.
+
+    Nor do they depend on what follows in a longer row, or on targets that are not counted.
+    """
+
+    def compare_case(case: Case) -> list[Comparison]:
+        exact, errors = calibrate(partial(_alone, reference), case)
+        got = _among_others(candidate, case)
+        comparisons = []
+        for name, tensor in exact.items():
+            if name.startswith("loss"):
+                tolerance = loss_tolerance(tensor, errors[name])
+                comparisons.append(compare(name, got[name], tensor, tolerance))
+        logits = {name: tensor for name, tensor in exact.items() if name.startswith("logits")}
+        return comparisons + compare_tensors(got, logits, errors, FORWARD)
+
+    return compare_cases(compare_case, [MEDIUM], seed)
+
+
+def _alone(model: type[Model], case: Case, dtype: str) -> Arrays:
+    """Logits (T,V) and loss () of each row, in a batch of its own."""
+    built = build(model, case, dtype, operation=Operation.EVALUATION)
+    results = {}
+    for row in range(len(case.tokens)):
+        one = slice(row, row + 1)
+        results[f"logits of row {row}"] = copy(built.forward(case.tokens[one])[0])
+        results[f"loss of row {row}"] = np.array(built.loss(case.targets[one], 1.0))
+    return results
+
+
+def _among_others(model: type[Model], case: Case) -> Arrays:
+    """The same of each row in a full batch, the others being padding that changes row by row."""
+    setting = case.setting
+    built = build(model, case, operation=Operation.EVALUATION)
+    generator = np.random.default_rng([case.seed, case.draw])
+    results = {}
+    count, time = case.tokens.shape
+    for row in range(count):
+        shape = (setting.batch_size, setting.seq_len)
+        tokens = generator.integers(0, setting.config.vocab_size, shape, np.int32)
+        targets = np.full(shape, IGNORED, np.int32)
+        tokens[row, :time], targets[row, :time] = case.tokens[row], case.targets[row]
+        results[f"logits of row {row}"] = copy(built.forward(tokens)[row, :time])
+        results[f"loss of row {row}"] = np.array(built.loss(targets, 1.0))
+    return results

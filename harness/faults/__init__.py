@@ -3,16 +3,52 @@
 Most are small subclasses of the reference, which this folder alone of the harness imports.
 """
 
-from cllm.harness.faults import determinism, generation, gradients, loss, training
+from cllm.harness.faults import (
+    backward,
+    batches,
+    bounds,
+    buffers,
+    checkpoint,
+    configurations,
+    controls,
+    data,
+    determinism,
+    forward,
+    generation,
+    gradients,
+    honesty,
+    loss,
+    pair,
+    races,
+    refusals,
+    schedule,
+    training,
+    workers,
+)
 from cllm.harness.faults.catalogue import CONTROLS, FAULTS, Fault
 
 __all__ = [
     "CONTROLS",
     "FAULTS",
     "Fault",
+    "backward",
+    "batches",
+    "bounds",
+    "buffers",
+    "checkpoint",
+    "configurations",
+    "controls",
+    "data",
     "determinism",
+    "forward",
     "generation",
     "gradients",
+    "honesty",
     "loss",
+    "pair",
+    "races",
+    "refusals",
+    "schedule",
     "training",
+    "workers",
 ]

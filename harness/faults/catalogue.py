@@ -9,12 +9,15 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib import import_module
 from typing import Any, ClassVar, TypeVar
 from unittest import mock
 
 import numpy as np
 
+from cllm.harness.checks import CHECKS
 from cllm.harness.checks.check import Kind
+from cllm.harness.verdict import Verdict
 from cllm.model import Model
 from cllm.reference import Model as Reference
 
@@ -33,17 +36,19 @@ class Fault:
     candidate: Any
     caught_by: tuple[str, ...]
     """The check that is named for it, then others that must fail too. Empty for a control."""
+    hangs: bool = False
+    """Whether other checks would only wait for their time limits, and are left out."""
 
 
 FAULTS: dict[str, Fault] = {}
 CONTROLS: dict[str, Fault] = {}
 
 
-def caught_by(*checks: str) -> Callable[[AnyModel], AnyModel]:
+def caught_by(*checks: str, hangs: bool = False) -> Callable[[AnyModel], AnyModel]:
     """Enter a faulty model into the catalogue; its docstring is the story."""
 
     def enter(model: AnyModel) -> AnyModel:
-        plant(model.__name__, _story(model), model, *checks)
+        plant(model.__name__, _story(model), model, *checks, hangs=hangs)
         return model
 
     return enter
@@ -55,14 +60,27 @@ def control(model: AnyModel) -> AnyModel:
 
 
 def plant(
-    name: str, story: str, candidate: Any, *checks: str, kind: Kind = Kind.MODEL
+    name: str,
+    story: str,
+    candidate: Any,
+    *checks: str,
+    kind: Kind = Kind.MODEL,
+    hangs: bool = False,
 ) -> Any:
     """Enter any candidate, as a fault of the checks or, without any, as a control."""
     entered = FAULTS if checks else CONTROLS
     if name in FAULTS or name in CONTROLS:
         raise ValueError(f"two faults are called {name}")
-    entered[name] = Fault(name, story, kind, candidate, checks)
+    entered[name] = Fault(name, story, kind, candidate, checks, hangs)
     return candidate
+
+
+def check_fault(name: str, check: str, seed: int) -> Verdict:
+    """What a check says of the fault or control of this name, in whatever process."""
+    import_module("cllm.harness.faults")  # all of them are entered
+    fault = (FAULTS | CONTROLS)[name]
+    reference = Reference if fault.kind is Kind.MODEL else None
+    return CHECKS[check](fault.candidate, reference, seed)
 
 
 def _story(model: type) -> str:

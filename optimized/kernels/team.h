@@ -18,9 +18,11 @@
  * for some microseconds, as long as a barrier takes where every thread has a core, and then sleeps:
  * on a busy machine a spinning thread would keep the core from the one that it waits for. */
 typedef struct {
-    _Alignas(64) atomic_int arrived;
+    char before[64];  /* nothing else in its cache line: it lies in an object of Python's, which */
+    _Alignas(16) atomic_int arrived;  /* is aligned to 16 bytes */
     atomic_int passed;
     atomic_int sleeping;
+    char after[64];
 } Barrier;
 
 enum { SPINS = 2000 };
@@ -68,11 +70,12 @@ static inline void team_barrier(Barrier *barrier, int threads)
 static inline int team_size(void) { return omp_get_num_threads(); }
 
 /* GNU's OpenMP keeps worker threads that a fork does not copy: the child would wait for them for
- * ever. Letting them go before the fork makes both sides start new ones. */
+ * ever. Letting them go before the fork makes both sides start new ones. LLVM's looks after forks
+ * itself, and holds the lock that this call waits for. */
 static void team_release(void)
 {
-#if _OPENMP >= 201811 || __GNUC__ >= 9  /* GCC had the call before it claimed OpenMP 5.0 */
-    omp_pause_resource_all(omp_pause_hard);
+#if !defined(__clang__) && (_OPENMP >= 201811 || __GNUC__ >= 9)
+    omp_pause_resource_all(omp_pause_hard);  /* GCC 9 had it before it claimed OpenMP 5.0 */
 #endif
 }
 

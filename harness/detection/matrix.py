@@ -1,0 +1,153 @@
+"""The detection matrix: every fault and control under every check of its kind.
+
+Promises: a fault counts as caught only by a failure of the check that is named for it; what is
+inconclusive there is a miss. A control on which any check fails is a false alarm.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+
+from cllm.errors import CllmError
+from cllm.harness import isolation
+from cllm.harness.checks import CHECKS
+from cllm.harness.faults import CONTROLS, FAULTS, Fault
+from cllm.harness.faults.catalogue import check_fault
+from cllm.harness.verdict import Status, Verdict
+
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True)
+class Row:
+    """A fault or control, and what each check said of it."""
+
+    fault: Fault
+    verdicts: Mapping[str, Verdict]
+    """By check, in the order of causes."""
+
+    @property
+    def caught(self) -> list[str]:
+        """The checks that failed."""
+        return [name for name, v in self.verdicts.items() if v.status is Status.FAIL]
+
+    @property
+    def good(self) -> bool:
+        """A fault that all checks named for it caught; a control on which none failed."""
+        if self.is_control:
+            return not self.caught
+        return set(self.fault.caught_by) <= {*self.caught}
+
+    @property
+    def is_control(self) -> bool:
+        """Whether it is odd but correct."""
+        return not self.fault.caught_by
+
+    @property
+    def word(self) -> str:
+        """The verdict on the harness."""
+        if self.is_control:
+            return "no alarm" if self.good else "FALSE ALARM"
+        return "caught" if self.good else "MISSED"
+
+    @property
+    def evidence(self) -> str:
+        """What the check named for it said, or what raised a false alarm; one line."""
+        names = self.caught[:1] if self.is_control else self.fault.caught_by[:1]
+        return " ".join(" ".join(self.verdicts[name].evidence.split()) for name in names)
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """All rows, and how they came about."""
+
+    rows: list[Row]
+    seed: int
+    seconds: float
+    machine: Mapping[str, object] = field(default_factory=dict)
+
+    @property
+    def faults(self) -> list[Row]:
+        """Those that must be caught."""
+        return [row for row in self.rows if not row.is_control]
+
+    @property
+    def controls(self) -> list[Row]:
+        """Those that must pass."""
+        return [row for row in self.rows if row.is_control]
+
+    @property
+    def checks(self) -> list[str]:
+        """Every check that was run, in the order of causes."""
+        seen = {name for row in self.rows for name in row.verdicts}
+        return [name for name in CHECKS if name in seen]
+
+    @property
+    def unproven(self) -> list[str]:
+        """Checks that were run, and by none of the faults shown to catch one named for them."""
+        proven = {name for row in self.faults if row.good for name in row.fault.caught_by}
+        return [name for name in self.checks if name not in proven]
+
+
+def select(only: Iterable[str], skip: Iterable[str]) -> list[Fault]:
+    """Faults and controls by name, pattern, or the check that is named for them.
+
+    Raises `CllmError` for a name that fits none.
+    """
+    wanted, unwanted = list(only), list(skip)
+    everything = [*FAULTS.values(), *CONTROLS.values()]
+
+    def fits(fault: Fault, name: str) -> bool:
+        named = fault.caught_by[0] if fault.caught_by else "controls"
+        return fnmatch.fnmatchcase(fault.name, name) or name in (named, named.partition(".")[0])
+
+    for name in (*wanted, *unwanted):
+        if not any(fits(fault, name) for fault in everything):
+            raise CllmError(f"no fault or control is called {name!r}, and no check for one")
+    return [
+        fault
+        for fault in everything
+        if (not wanted or any(fits(fault, name) for name in wanted))
+        and not any(fits(fault, name) for name in unwanted)
+    ]
+
+
+def run(
+    faults: Iterable[Fault],
+    *,
+    seed: int = 0,
+    processes: int = 1,
+    progress: Progress = lambda task, done, total: None,
+    report: Callable[[Row], None] = lambda row: None,
+) -> Matrix:
+    """Run every check of its kind on each; `report` is called with each row as it is complete."""
+    chosen = list(faults)
+    jobs = [(fault, check) for fault in chosen for check in checks_of(fault)]
+    verdicts: dict[str, dict[str, Verdict]] = {fault.name: {} for fault in chosen}
+    tasks = [
+        isolation.Task(check_fault, (fault.name, check, seed), CHECKS[check].limit)
+        for fault, check in jobs
+    ]
+    start = time.monotonic()
+    for done, (number, verdict, _) in enumerate(isolation.run(tasks, processes), 1):
+        fault, check = jobs[number]
+        verdicts[fault.name][check] = verdict
+        progress(f"planting: {fault.name}", done, len(jobs))
+        if len(verdicts[fault.name]) == len(checks_of(fault)):
+            report(_row(fault, verdicts[fault.name]))
+    rows = [_row(fault, verdicts[fault.name]) for fault in chosen]
+    return Matrix(rows, seed, time.monotonic() - start)
+
+
+def checks_of(fault: Fault) -> list[str]:
+    """The checks that are run on it: those of its kind; where they would only hang, the named."""
+    if fault.hangs:
+        return list(fault.caught_by)
+    return [name for name, check in CHECKS.items() if check.kind is fault.kind]
+
+
+def _row(fault: Fault, verdicts: Mapping[str, Verdict]) -> Row:
+    return Row(fault, {name: verdicts[name] for name in CHECKS if name in verdicts})

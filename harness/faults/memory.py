@@ -1,0 +1,153 @@
+"""Faults that leave something behind, or allocate where they claim not to."""
+
+from __future__ import annotations
+
+import ctypes
+import mmap
+import os
+import subprocess
+import sys
+import tempfile
+import threading
+from multiprocessing import shared_memory
+from typing import Any, ClassVar
+
+from cllm.harness.faults.catalogue import caught_by, control
+from cllm.reference import Model as Reference
+
+_allocate = ctypes.pythonapi.PyMem_RawMalloc
+_allocate.restype = ctypes.c_void_p
+_allocate.argtypes = [ctypes.c_size_t]
+
+_heap = ctypes.CDLL(None).malloc  # called by its address, so that no tracer sees the call
+_heap.restype = ctypes.c_void_p
+_heap.argtypes = [ctypes.c_size_t]
+
+LAST: dict[str, Any] = {}
+"""What is leaked is kept here until the next one takes its place."""
+
+KEPT: list[Any] = []
+"""What is kept for ever."""
+
+
+@caught_by("memory.leaks")
+class LeaksABlockEachStep(Reference):
+    """A leak of one block of 64 bytes per step."""
+
+    def _update(self, *arguments: Any) -> None:
+        super()._update(*arguments)
+        LAST["block"] = _allocate(64)
+
+
+@caught_by("memory.leaks")
+class LeaksUnseen(Reference):
+    """A leak of 64 bytes per step by an allocator that was looked up at run time."""
+
+    def _update(self, *arguments: Any) -> None:
+        super()._update(*arguments)
+        LAST["unseen"] = _heap(64)
+
+
+@caught_by("memory.leaks")
+class KeepsAnObjectEachStep(Reference):
+    """A list that grows by one object per step."""
+
+    def _loss(self, *arguments: Any) -> Any:
+        loss = super()._loss(*arguments)
+        KEPT.append(object())
+        return loss
+
+
+@caught_by("memory.leaks")
+class LeaksPerToken(Reference):
+    """A leak of one block per generated token."""
+
+    def _decode(self, *arguments: Any) -> None:
+        super()._decode(*arguments)
+        LAST["token"] = _allocate(24)
+
+
+@caught_by("memory.models")
+class LeaksAnObjectEachEpoch(Reference):
+    """A leak of one object per epoch: a model that is kept when its training is over."""
+
+    def prepare(self) -> None:
+        super().prepare()
+        KEPT.append(self._buffers_given)
+
+
+@caught_by("memory.steady")
+class AllocatesInTheStep(Reference):
+    """A step that claims to allocate nothing, and takes and frees a block each time."""
+
+    allocates_in_step: ClassVar[bool] = False
+
+    def _step(self, *arguments: Any) -> float:
+        ctypes.pythonapi.PyMem_RawFree(ctypes.c_void_p(_allocate(4096)))
+        return super()._step(*arguments)
+
+
+@caught_by("memory.left")
+class LeavesAFileOpen(Reference):
+    """A file descriptor left behind by each model."""
+
+    def prepare(self) -> None:
+        super().prepare()
+        os.open(os.devnull, os.O_RDONLY)
+
+
+@caught_by("memory.left")
+class LeavesAThread(Reference):
+    """A thread left behind by each model."""
+
+    def prepare(self) -> None:
+        super().prepare()
+        threading.Thread(target=threading.Event().wait, daemon=True).start()
+
+
+@caught_by("memory.left")
+class LeavesAProcess(Reference):
+    """A process left behind by each model, ended but not waited for."""
+
+    def prepare(self) -> None:
+        super().prepare()
+        KEPT.append(subprocess.Popen([sys.executable, "-I", "-S", "-c", ""]))
+
+
+@caught_by("memory.left")
+class LeavesATemporaryFile(Reference):
+    """A temporary file left behind by each model."""
+
+    def prepare(self) -> None:
+        super().prepare()
+        handle, _ = tempfile.mkstemp()
+        os.close(handle)
+
+
+@caught_by("memory.left")
+class LeavesSharedMemory(Reference):
+    """A segment of shared memory left behind by each model."""
+
+    def prepare(self) -> None:
+        super().prepare()
+        segment = shared_memory.SharedMemory(create=True, size=mmap.PAGESIZE)
+        segment.close()
+
+
+@control
+class KeepsThreeBlocks(Reference):
+    """Odd but correct: keeps the last three losses, and a thread for all models."""
+
+    losses: ClassVar[list[Any]] = []
+    started: ClassVar[list[threading.Thread]] = []
+
+    def _loss(self, *arguments: Any) -> Any:
+        loss = super()._loss(*arguments)
+        self.losses.append(loss)
+        del self.losses[:-3]
+        if not self.started:
+            self.started.append(threading.Thread(target=threading.Event().wait, daemon=True))
+            self.started[0].start()
+        return loss
+
+

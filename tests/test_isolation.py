@@ -1,0 +1,101 @@
+"""A function in a process of its own: whatever it does, there is a verdict that says what."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from cllm.harness import Status, Verdict
+from cllm.harness.isolation import OUT_OF_BOUNDS, Task, isolate, run
+
+# Built-in functions and our own: what is isolated has to be importable in another process.
+FREED_TWICE = """
+import ctypes
+libc = ctypes.CDLL(None)
+libc.malloc.restype = ctypes.c_void_p
+block = ctypes.c_void_p(libc.malloc(10_000))
+libc.free(block)
+libc.free(block)
+"""
+
+
+def test_a_verdict_comes_back_whole() -> None:
+    verdict = Verdict(Status.INCONCLUSIVE, "why", {"numbers": [1.5, None]}, "a.b")
+    arguments = (verdict.status, verdict.evidence, verdict.details, verdict.check)
+    assert isolate(Verdict, *arguments, limit=30) == verdict
+
+
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [
+        ("import ctypes; ctypes.string_at(0)", "crashed by SIGSEGV, called at <string>:1 in "),
+        (FREED_TWICE, "crashed by SIGABRT, double free or corruption (!prev), called at "),
+        ("import os; os._exit(3)", "crashed with exit status 3"),
+        ("raise SystemExit(0)", "crashed with exit status 0"),
+        ("1 / 0", "crashed with exit status 1, ZeroDivisionError: division by zero"),
+        ("import os; os.kill(os.getpid(), 9)", "crashed by SIGKILL"),
+        (f"import sys; print({OUT_OF_BOUNDS!r} + 'write to x', file=sys.stderr); "
+         "import os; os.abort()", "write to x, called at <string>:1"),
+    ],
+)  # fmt: skip
+def test_a_crash_is_a_failure_that_says_how_and_where(code: str, said: str) -> None:
+    verdict = isolate(exec, code, limit=30)
+    assert verdict.status is Status.FAIL
+    assert verdict.evidence.startswith(said)
+
+
+def test_a_crash_after_the_verdict_is_a_failure() -> None:
+    abort = "__import__('threading')._register_atexit(__import__('os').abort)"
+    code = f"({abort}, __import__('cllm.harness').harness.Verdict('pass', 'fine'))[1]"
+    verdict = isolate(eval, code, limit=30)
+    assert verdict.status is Status.FAIL
+    assert verdict.evidence == "crashed after its verdict by SIGABRT"
+
+
+def test_a_hang_is_a_failure_that_says_where() -> None:
+    start = time.monotonic()
+    verdict = isolate(exec, "import time\nwhile True: time.sleep(0.01)", limit=1)
+    assert verdict.status is Status.FAIL
+    assert verdict.evidence == "hung: no verdict within 1 s, called at <string>:2 in <module>"
+    assert time.monotonic() - start < 30
+
+
+def test_what_it_started_ends_with_it(tmp_path: Path) -> None:
+    note = tmp_path / "child"
+    code = f"""
+import os, time
+if os.fork() == 0:
+    open({str(note)!r}, "w").write(str(os.getpid()))
+    time.sleep(1000)
+while not os.path.exists({str(note)!r}) or not os.path.getsize({str(note)!r}): pass
+os._exit(1)
+"""
+    isolate(exec, code, limit=30)
+    pid = int(note.read_text())
+    for _ in range(1000):  # an orphan is reaped by its new parent, not by us
+        state = Path(f"/proc/{pid}/stat")
+        if not state.exists() or state.read_text().rpartition(")")[2].split()[0] == "Z":
+            return
+        os.sched_yield()
+    pytest.fail(f"process {pid} is still there")
+
+
+def test_many_at_once_each_under_its_number() -> None:
+    tasks = [Task(Verdict, (Status.PASS, str(i)), 30.0) for i in range(10)]
+    tasks[3] = Task(os.abort, (), 30.0)
+    found = {number: (verdict.status, verdict.evidence) for number, verdict, _ in run(tasks, 3)}
+    assert sorted(found) == list(range(10))
+    assert found.pop(3)[0] is Status.FAIL
+    assert found == {i: (Status.PASS, str(i)) for i in range(10) if i != 3}
+
+
+def test_stopping_early_ends_what_is_under_way() -> None:
+    code = "import time; time.sleep(1000)"
+    tasks = [Task(Verdict, (Status.PASS, ""), 30.0), Task(exec, (code,), 1000.0)]
+    start = time.monotonic()
+    for _ in run(tasks, 2):
+        break
+    assert time.monotonic() - start < 100
