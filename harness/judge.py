@@ -1,10 +1,10 @@
 """From comparisons to a verdict.
 
 Promises: one comparison out of tolerance fails; the evidence names tensor, index, got, expected
-and tolerance, of the result in which a mistake shows first (`backward_order`). A pass says that
-every tensor was at least once compared so tightly that each
-alteration of it would have failed; where the drawn cases never allowed that, the verdict is
-inconclusive. Of a failure the smallest configuration that fails as well is searched and named.
+and tolerance, of the result in which a mistake shows first (`backward_order`), and the smallest
+configuration that fails. A pass says that every tensor was at least once compared so tightly that
+each alteration of it would have failed; where the drawn cases never allowed that, the verdict is
+inconclusive.
 """
 
 from __future__ import annotations

@@ -72,8 +72,8 @@ class Pair:
     """Changes drawn arguments, where not all values make sense."""
     valid: Callable[[Sizes], bool] = lambda sizes: True
     """Whether sizes make sense together."""
-    largest: float = 80.0
-    """How large float inputs get in the extreme cases."""
+    largest: float = 100.0
+    """How large float inputs get in the extreme cases; exp(100) leaves float32."""
     dtype: str = "float32"
     """Of float arrays; the reference computes in float64 as well."""
     dtypes: Mapping[str, str] = field(default_factory=dict)
@@ -117,9 +117,7 @@ class Pair:
     def axes(self) -> dict[str, str]:
         """Of every array that is an argument; outputs first."""
         ids = {name: axes for name, (axes, _, _) in self.ids.items()}
-        return dict(
-            itertools.chain(self.writes.items(), self.adds.items(), self.reads.items(), ids.items())
-        )
+        return {**self.writes, **self.adds, **self.reads, **ids}
 
     @property
     def letters(self) -> set[str]:

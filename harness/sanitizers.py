@@ -137,7 +137,9 @@ def main(arguments: list[str]) -> None:
                 sys.exit(f"Error: {error}")
             os.execvpe(command, [command, *rest], os.environ | variables)
         case _:
-            print("usage: python -m cllm.harness.sanitizers address|thread COMMAND", file=sys.stderr)
+            print(
+                "usage: python -m cllm.harness.sanitizers address|thread COMMAND", file=sys.stderr
+            )
             sys.exit(2)
 
 

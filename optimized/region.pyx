@@ -52,6 +52,24 @@ cdef struct Pace:
     Py_ssize_t calls
 
 
+cdef struct Task:
+    # What a pass is about; each uses what it needs.
+    const Net *net
+    Py_ssize_t B, T, count
+    const int *tokens
+    const int *targets
+    const double *divisors
+    const Hyper *hypers
+    double *losses
+    Py_ssize_t length
+    int *drawn
+    const double *uniforms
+    double temperature, top_p
+    Py_ssize_t top_k
+
+ctypedef void (*Work)(const Task *task, int thread, int threads) noexcept nogil
+
+
 cdef void see(double *pace, double seconds) noexcept:
     """Down at once, up by eighths: a single call that something else held up says little."""
     if pace[0] == 0.0 or seconds < pace[0]:
@@ -115,53 +133,45 @@ cdef class Network:
             return team if alone_is_faster else 1
         return 1 if alone_is_faster else team
 
+    cdef Task task(self, Py_ssize_t B, Py_ssize_t T):
+        """A task over the batch (B,T) that lies in the buffers."""
+        cdef Task task
+        task.net = &self.net
+        task.B, task.T = B, T
+        task.tokens, task.targets = self.net.c.tokens, self.net.c.targets
+        return task
+
     def forward(self, Py_ssize_t B, Py_ssize_t T):
         """From `tokens` to `logits`."""
-        cdef int team = self.team(B * T * self.net.P, WORK_PER_THREAD)
-        cdef unsigned before
-        with nogil, parallel(num_threads=team):
-            before = flush_denormals()
-            forward_body(&self.net, self.net.c.tokens, B, T, threadid(), team_size())
-            restore_denormals(before)
+        cdef Task task = self.task(B, T)
+        run(take_forward, &task, self.team(B * T * self.net.P, WORK_PER_THREAD))
 
     def loss(self, Py_ssize_t B, Py_ssize_t T, double divisor):
         """From `logits` and `targets` to the loss."""
-        cdef int team = self.team(B * T * self.net.P, WORK_PER_THREAD)
-        cdef unsigned before
-        with nogil, parallel(num_threads=team):
-            before = flush_denormals()
-            loss_body(&self.net, B * T, threadid(), team_size())
-            restore_denormals(before)
+        cdef Task task = self.task(B, T)
+        run(take_loss, &task, self.team(B * T * self.net.P, WORK_PER_THREAD))
         return mean_loss(&self.net, B * T, divisor)
 
     def backward(self, Py_ssize_t B, Py_ssize_t T, double divisor):
         """Add to the gradients."""
-        cdef int team = self.team(B * T * self.net.P, WORK_PER_THREAD)
-        cdef const Common *c = &self.net.c
-        cdef unsigned before
-        with nogil, parallel(num_threads=team):
-            before = flush_denormals()
-            backward_body(
-                &self.net, c.tokens, c.targets, B, T, divisor, threadid(), team_size()
-            )
-            restore_denormals(before)
+        cdef Task task = self.task(B, T)
+        task.divisors = &divisor
+        run(take_backward, &task, self.team(B * T * self.net.P, WORK_PER_THREAD))
 
     def update(self, update):
         """From the gradients and the moments to the parameters."""
-        cdef int team = self.team(self.net.P, WORK_PER_THREAD)
         cdef Hyper hyper = hyper_of(update)
-        cdef unsigned before
-        with nogil, parallel(num_threads=team):
-            before = flush_denormals()
-            update_body(&self.net, &hyper, threadid(), team_size())
-            restore_denormals(before)
+        cdef Task task = self.task(0, 0)
+        task.hypers = &hyper
+        run(take_update, &task, self.team(self.net.P, WORK_PER_THREAD))
 
     def step(self, Py_ssize_t B, Py_ssize_t T, double divisor, update):
         """Forward, loss, backward and update in one parallel region; returns the loss."""
         cdef Hyper hyper = hyper_of(update)
         cdef double loss = 0.0
-        cdef const Common *c = &self.net.c
-        self.take_steps(1, B, T, c.tokens, c.targets, &divisor, &hyper, &loss)
+        cdef Task task = self.task(B, T)
+        task.count, task.divisors, task.hypers, task.losses = 1, &divisor, &hyper, &loss
+        self.take(&task)
         return loss
 
     def steps(
@@ -171,45 +181,33 @@ cdef class Network:
         """Whole steps over batches (k,B,T) in one parallel region; returns the losses (k,)."""
         losses = np.empty(tokens.shape[0])
         cdef double[::1] out = losses
-        if out.shape[0]:
-            self.take_steps(
-                out.shape[0], B, T, &tokens[0, 0, 0], &targets[0, 0, 0], &divisors[0],
-                <const Hyper *> &hypers[0, 0], &out[0],
-            )
+        cdef Task task = self.task(B, T)
+        task.count = out.shape[0]
+        if task.count:
+            task.tokens, task.targets = &tokens[0, 0, 0], &targets[0, 0, 0]
+            task.divisors, task.hypers = &divisors[0], <const Hyper *> &hypers[0, 0]
+            task.losses = &out[0]
+            self.take(&task)
         return losses
 
-    cdef void take_steps(
-        self, Py_ssize_t count, Py_ssize_t B, Py_ssize_t T, const int *tokens,
-        const int *targets, const double *divisors, const Hyper *hypers, double *losses,
-    ):
+    cdef void take(self, Task *task):
+        """Whole steps, by as many threads as are worth it."""
         cdef Pace *pace = &self.training
-        cdef int team = self.paying_team(pace, B * T * self.net.P, WORK_PER_THREAD)
+        cdef Py_ssize_t tokens = task.B * task.T
+        cdef int team = self.paying_team(pace, tokens * self.net.P, WORK_PER_THREAD)
         cdef double began = perf_counter()
-        cdef Py_ssize_t k
-        cdef unsigned before
-        with nogil, parallel(num_threads=team):
-            before = flush_denormals()
-            for k in range(count):
-                step_body(
-                    &self.net, tokens + k * B * T, targets + k * B * T, B, T, divisors[k],
-                    hypers + k, losses + k, threadid(), team_size(),
-                )
-            restore_denormals(before)
+        run(take_steps, task, team)
         see(
             &pace.alone if team == 1 else &pace.together,
-            (perf_counter() - began) / (count * B * T),
+            (perf_counter() - began) / (task.count * tokens),
         )
 
     def append(self, int token, Py_ssize_t length):
         """Append a token to a context of `length`; returns the new length."""
-        cdef int team = self.team(self.net.P, TOKEN_PER_THREAD)
-        cdef Py_ssize_t longer = appended(&self.net, length)
-        cdef unsigned before
-        with nogil, parallel(num_threads=team):
-            before = flush_denormals()
-            append_body(&self.net, token, length, threadid(), team_size())
-            restore_denormals(before)
-        return longer
+        cdef Task task = self.task(1, 1)
+        task.tokens, task.length = &token, length
+        run(take_token, &task, self.team(self.net.P, TOKEN_PER_THREAD))
+        return appended(&self.net, length)
 
     def generate(
         self, int[::1] drawn, Py_ssize_t length, double temperature, Py_ssize_t top_k,
@@ -219,30 +217,77 @@ cdef class Network:
         cdef Pace *pace = &self.generation
         cdef int team = self.paying_team(pace, self.net.P, TOKEN_PER_THREAD)
         cdef double began = perf_counter()
-        cdef Py_ssize_t i, at, longer = length
-        cdef const Common *c = &self.net.c
-        cdef unsigned before
-        for _ in range(drawn.shape[0]):
-            longer = appended(&self.net, longer)
-        with nogil, parallel(num_threads=team):
-            before = flush_denormals()
-            at = length
-            for i in range(drawn.shape[0]):
-                if threadid() == 0:
-                    drawn[i] = sample_body(
-                        c.token_weights, c.order, c.next_logits, self.net.V, temperature, top_k,
-                        top_p, uniforms[i],
-                    )
-                team_barrier(self.net.barrier, team_size())  # all decode the token drawn
-                append_body(&self.net, drawn[i], at, threadid(), team_size())
-                at = appended(&self.net, at)
-            restore_denormals(before)
-        if drawn.shape[0]:
+        cdef Task task = self.task(1, 1)
+        task.count, task.length = drawn.shape[0], length
+        if task.count:
+            task.drawn, task.uniforms = &drawn[0], &uniforms[0]
+            task.temperature, task.top_k, task.top_p = temperature, top_k, top_p
+            run(take_tokens, &task, team)
             see(
                 &pace.alone if team == 1 else &pace.together,
-                (perf_counter() - began) / drawn.shape[0],
+                (perf_counter() - began) / task.count,
             )
-        return longer
+        for _ in range(task.count):
+            length = appended(&self.net, length)
+        return length
+
+
+cdef void run(Work work, const Task *task, int team) noexcept:
+    """A parallel region; one thread needs none, for which OpenMP would allocate memory."""
+    cdef unsigned before
+    if team == 1:
+        with nogil:
+            before = flush_denormals()
+            work(task, 0, 1)
+            restore_denormals(before)
+        return
+    with nogil, parallel(num_threads=team):
+        before = flush_denormals()
+        work(task, threadid(), team_size())
+        restore_denormals(before)
+
+
+cdef void take_forward(const Task *t, int thread, int threads) noexcept nogil:
+    forward_body(t.net, t.tokens, t.B, t.T, thread, threads)
+
+
+cdef void take_loss(const Task *t, int thread, int threads) noexcept nogil:
+    loss_body(t.net, t.B * t.T, thread, threads)
+
+
+cdef void take_backward(const Task *t, int thread, int threads) noexcept nogil:
+    backward_body(t.net, t.tokens, t.targets, t.B, t.T, t.divisors[0], thread, threads)
+
+
+cdef void take_update(const Task *t, int thread, int threads) noexcept nogil:
+    update_body(t.net, t.hypers, thread, threads)
+
+
+cdef void take_steps(const Task *t, int thread, int threads) noexcept nogil:
+    cdef Py_ssize_t k, batch = t.B * t.T
+    for k in range(t.count):
+        step_body(
+            t.net, t.tokens + k * batch, t.targets + k * batch, t.B, t.T, t.divisors[k],
+            t.hypers + k, t.losses + k, thread, threads,
+        )
+
+
+cdef void take_token(const Task *t, int thread, int threads) noexcept nogil:
+    append_body(t.net, t.tokens[0], t.length, thread, threads)
+
+
+cdef void take_tokens(const Task *t, int thread, int threads) noexcept nogil:
+    cdef Py_ssize_t i, length = t.length
+    cdef const Common *c = &t.net.c
+    for i in range(t.count):
+        if thread == 0:
+            t.drawn[i] = sample_body(
+                c.token_weights, c.order, c.next_logits, t.net.V, t.temperature, t.top_k,
+                t.top_p, t.uniforms[i],
+            )
+        team_barrier(t.net.barrier, threads)  # all decode the token drawn
+        append_body(t.net, t.drawn[i], length, thread, threads)
+        length = appended(t.net, length)
 
 
 cdef Py_ssize_t appended(const Net *net, Py_ssize_t length) noexcept nogil:

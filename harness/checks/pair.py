@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from cllm.harness.checks.check import Kind, check
 from cllm.harness.differences import differences, first_of
 from cllm.harness.judge import CaseResult, judge
-from cllm.harness.pair import Arrays, Function, Pair, copy, takes_threads
+from cllm.harness.pair import Arguments, Arrays, Function, Pair, copy, takes_threads
 from cllm.harness.paircases import (
     MEDIUM,
     SITUATIONS,
@@ -50,7 +50,7 @@ COUNTS = (2, 3, 7)
 def values(pair: Pair, reference: Function | None, seed: int) -> Verdict:
     """Every output within the tolerance, for given and drawn sizes, random and extreme inputs.
 
-    Values up to ±80 (`Pair.largest`), equal ones, one-hot rows, zeros and denormals, wherever the
+    Values up to ±100 (`Pair.largest`), equal ones, one-hot rows, zeros and denormals, wherever the
     reference is finite. What is below the smallest normal number may count as zero.
     """
     pair = pair.against(reference)
@@ -199,9 +199,9 @@ def threads(pair: Pair, reference: Function | None, seed: int) -> Verdict:
     def problems() -> Iterator[str]:
         for case in (*given_cases(pair, seed), *drawn_cases(pair, seed, 4)):
             arguments = case.arguments(pair)
-            alone = _copies(pair.run(pair.candidate, arguments, **{pair.threads: 1}))
+            alone = _with_threads(pair, arguments, 1)
             for count in COUNTS:
-                got = pair.run(pair.candidate, arguments, **{pair.threads: count})
+                got = _with_threads(pair, arguments, count)
                 where = f"with {count} threads, but {{}} with one ({case})"
                 yield from differences(got, alone, where)
 
@@ -246,6 +246,11 @@ def _fails(pair: Pair, case: PairCase) -> bool:
         return not all(comparison.passed for comparison in _compare(pair, case))
     except Exception:  # what a candidate raises is a failure too
         return True
+
+
+def _with_threads(pair: Pair, arguments: Arguments, count: int) -> Arrays:
+    more: dict[str, Any] = {pair.threads: count}
+    return _copies(pair.run(pair.candidate, arguments, **more))
 
 
 def _copies(results: Arrays) -> Arrays:

@@ -107,10 +107,12 @@ def _generate(candidate: type[Model], setting: Setting, seed: int, threads: int)
 def _race() -> None:
     """Two threads that tell the sanitizer of writes to one place, without any order."""
     library, place = ctypes.CDLL(None), ctypes.c_int()
+    both = threading.Barrier(2)  # of Python's, which is not instrumented: no order to the sanitizer
 
     def write() -> None:
-        for _ in range(1000):
-            library.__tsan_write4(ctypes.byref(place))
+        both.wait()
+        library.__tsan_write4(ctypes.byref(place))
+        both.wait()
 
     workers = [threading.Thread(target=write) for _ in range(2)]
     for worker in workers:

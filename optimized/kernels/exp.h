@@ -87,7 +87,7 @@ static void exp_double(double *out, const float *x, double a, double shift, ptrd
         p = p * r + 0.5;
         p = p * r + 1.0;
         p = p * r + 1.0;
-        int64_t bits;
+        uint64_t bits;  /* a signed one must not be shifted out of its range */
         memcpy(&bits, &rounded, sizeof bits);
         bits = (bits + 1023) << 52;
         double power;

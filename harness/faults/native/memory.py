@@ -68,6 +68,6 @@ REPORTS = {
     FreesTwice: "double-free",
     IndexWraps: "signed integer overflow",
     ShiftsTooFar: "shift exponent 40 is too large",
-    Leaks: "64 byte(s)",
+    Leaks: "128 byte(s) in 2 object(s)",
 }
 """What the sanitizers of addresses, undefined behavior and leaks say of each."""
