@@ -62,8 +62,6 @@ _ATTENTION = of_both("attention", "attention_forward",
          writes={"out": "BTD", "lse": "BHT"}, reads={"qkv": "BT3D"}, scalars={"num_heads": "H"},
          valid=_whole_heads)  # fmt: skip
 
-# Backward takes the sum over p dp from either side; with rounded lse they differ where scores are
-# large, which whole models are checked for.
 PAIRS = (
     of_both("embedding", "embedding_forward",
          writes={"out": "BTD"}, reads={"weight": "VD", "positions": "TD"},
@@ -90,7 +88,7 @@ PAIRS = (
     of_both("attention", "attention_backward",
          writes={"dqkv": "BT3D"},
          reads={"dout": "BTD", "qkv": "BT3D", "out": "BTD", "lse": "BHT"},
-         scalars={"num_heads": "H"}, after=_ATTENTION, valid=_whole_heads, largest=1.0),
+         scalars={"num_heads": "H"}, after=_ATTENTION, valid=_whole_heads),
     of_both("attention", "attention_decode",
          writes={"out": "D"}, adds={"keys": "TD", "values": "TD"}, reads={"qkv": "3D"},
          scalars={"num_heads": "H", "position": "P"},

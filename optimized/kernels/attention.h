@@ -108,17 +108,23 @@ static void attention_backward(float *dq, float *dk, float *dv, const float *dou
             const ptrdiff_t query = first + l;
             const ptrdiff_t seen = query + LANES < keys ? query + LANES : keys;
             const vec shift = vec_load_upto(lse + query, n - l);
-            vec dots = {0};  /* of dout and out, over the keys instead of the width */
+            /* dots is dout times out, over the keys instead of the width. The probabilities are
+             * made to add up to 1 again: what lse was rounded by would stand in the difference. */
+            vec dots = {0}, total = {0};
             for (ptrdiff_t j = 0; j < seen; j++) {
                 vec e = vec_exp(scale * vec_load(p + j * lanes + l) - shift);
                 if (j > query)
                     e = vec_select(attention_seen(query, j), e, vec_of(0.0f));
                 dots += e * vec_load(ds + j * lanes + l);
+                total += e;
                 vec_store(p + j * lanes + l, e);
             }
+            const vec whole = 1.0f / total;
+            dots *= whole;
             for (ptrdiff_t j = 0; j < seen; j++) {
-                const vec e = scale * vec_load(p + j * lanes + l);
-                vec_store(ds + j * lanes + l, e * (vec_load(ds + j * lanes + l) - dots));
+                const vec e = whole * vec_load(p + j * lanes + l);
+                vec_store(p + j * lanes + l, e);
+                vec_store(ds + j * lanes + l, scale * e * (vec_load(ds + j * lanes + l) - dots));
             }
         }
         attention_backward_keys(dvalues, p, dout + first * out_row, out_row, first, n, lanes,
