@@ -66,6 +66,12 @@ class Task:
     """Seconds that it may take."""
 
 
+def preload(module: str) -> None:
+    """Have the server import this as well; without effect where it has started already."""
+    if module not in PRELOADED:
+        PRELOADED.insert(0, module)
+
+
 def run(tasks: Iterable[Task], jobs: int = 1) -> Iterator[tuple[int, Verdict, float]]:
     """Number, verdict and seconds of each task, in the order in which they end; `jobs` at once."""
     running: dict[int, _Process] = {}

@@ -9,7 +9,7 @@ Leaves out: the optimizer and the sampler, which are a model's.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +55,12 @@ class TrainerParts:
         """Which of these parts are not offered; empty where all are."""
         missing = [part for part in parts if getattr(self, part) is None]
         return f"{self.name} does not offer {', '.join(missing)}" if missing else ""
+
+    @property
+    def replaced(self) -> set[str]:
+        """The parts that are not ours."""
+        parts = {field.name for field in fields(self)} - {"name"}
+        return {part for part in parts if getattr(self, part) != getattr(OURS, part)}
 
 
 OURS = TrainerParts()

@@ -116,7 +116,8 @@ def test_other_names_are_refused(name: str, why: str, mine: str) -> None:
 
 
 def outcome(status: Status, expected: str | None = None) -> Outcome:
-    return Outcome("mine:Model", "Model", Verdict(status, "why", check="loss.value"), 7, None, expected)
+    verdict = Verdict(status, "why", check="loss.value")
+    return Outcome("mine:Model", "Model", verdict, 7, None, expected)
 
 
 def test_exit_status() -> None:

@@ -23,7 +23,8 @@ def examples() -> list[dict[str, Any]]:
 
 
 def test_the_python_examples_hold() -> None:
-    training, own_model = examples()
+    training, conformance, own_model = examples()
     assert np.isclose(training["loss"], np.log(381), rtol=0.1)
+    assert conformance["test_conformance"].conformance.jobs(conformance["test_conformance"])
     verdict = CHECKS["training.update"](own_model["MyModel"], Model, 0)
     assert verdict.status == "pass", verdict.evidence

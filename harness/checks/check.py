@@ -19,7 +19,6 @@ import numpy as np
 from cllm.errors import CllmError
 from cllm.harness.verdict import Inconclusive, Status, Verdict, from_exception
 from cllm.model import Model
-from cllm.plan import Operation
 
 Function = Callable[[Any, Any, int], Verdict]
 """Of a candidate, a reference and a seed; the same seed draws the same cases."""
@@ -47,8 +46,8 @@ class Check:
     """Dotted: family and property."""
     kind: Kind
     """Of the candidates that it is for."""
-    needs: frozenset[Operation]
-    """What a model must have."""
+    needs: frozenset[str]
+    """What a candidate must have: operations of a model, parts of a trainer."""
     limit: float
     """Seconds after which a candidate is taken to hang."""
     function: Function
@@ -62,13 +61,18 @@ class Check:
         """The verdict; raises `CllmError` for a reference that tolerances cannot come from."""
         if self.kind is Kind.MODEL:
             require_reference(reference)
-            if lacking := self._lacking(candidate):
-                return Verdict(Status.NOT_APPLICABLE, lacking, check=self.name)
+        if lacking := self._lacking(candidate):
+            return Verdict(Status.NOT_APPLICABLE, lacking, check=self.name)
         verdict = attempt(lambda: self.function(candidate, reference, seed))
         return replace(verdict, check=self.name)
 
-    def _lacking(self, candidate: type[Model]) -> str:
-        """What a model would need for this check to apply to it; empty where it has all."""
+    def _lacking(self, candidate: Any) -> str:
+        """Why this check does not apply to a candidate of its kind; empty where it does."""
+        if self.kind is Kind.TRAINER:
+            lacking: str = candidate.lacking(*sorted(self.needs))
+            return lacking
+        if self.kind is Kind.PAIR:
+            return ""
         if missing := sorted(self.needs - candidate.parts):
             return f"{candidate.__name__} does not offer {', '.join(missing)}"
         if "float32" not in candidate.dtypes:
@@ -77,9 +81,9 @@ class Check:
 
 
 def check(
-    name: str, *needs: Operation, kind: Kind = Kind.MODEL, limit: float = TIME_LIMIT
+    name: str, *needs: str, kind: Kind = Kind.MODEL, limit: float = TIME_LIMIT
 ) -> Callable[[Function], Check]:
-    """Make a function a check; `needs` are the parts that a model must have."""
+    """Make a function a check; `needs` are what a candidate must have."""
     return lambda function: Check(name, kind, frozenset(needs), limit, function)
 
 

@@ -7,7 +7,6 @@ case and near it, as everywhere else.
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -18,7 +17,7 @@ from numpy.typing import NDArray
 from cllm.config import Config
 from cllm.harness.cases import Case, Setting
 from cllm.harness.checks.check import check
-from cllm.harness.judge import compare_cases
+from cllm.harness.judge import Compare, compare_cases
 from cllm.harness.runner import calibrate, differentiate, evaluate
 from cllm.harness.tolerance import (
     FORWARD,
@@ -39,9 +38,6 @@ most gradients vanish some do not."""
 
 NEAR = 6
 """Neighbors at which float32 is measured: at an extreme one rounding can cost much or nothing."""
-
-AFTER = re.compile("ff|ln2")
-"""What backward reaches before the attention of the only layer."""
 
 DENORMAL = 1e-40
 """Below the smallest normal float32, 1.2e-38."""
@@ -151,7 +147,7 @@ SITUATIONS: dict[str, Callable[[Case], Case]] = {
 def loss(candidate: type[Model], reference: type[Model], seed: int) -> Verdict:
     """Loss and logits where numbers get large, small or equal, and few targets count."""
 
-    def compare_one(situation: str, case: Case) -> list[Comparison]:
+    def compare_one(case: Case) -> list[Comparison]:
         exact, errors = calibrate(partial(evaluate, reference), case, NEAR)
         got = evaluate(candidate, case, "float32")
         divisor = case.divisor or 1.0  # so that a small loss is compared as tightly as any
@@ -166,19 +162,20 @@ def loss(candidate: type[Model], reference: type[Model], seed: int) -> Verdict:
 def gradients(candidate: type[Model], reference: type[Model], seed: int) -> Verdict:
     """Every tensor's gradient where numbers get large, small or equal, and few targets count.
 
-    What vanishes there, or flows through one-hot attention, is differences of rounding errors,
-    and only asked to be finite. Power is asked of the embedding's gradient.
+    What vanishes there is differences of rounding errors, and only asked to be finite. Power is
+    asked of the embedding's gradient.
     """
 
-    def compare_one(situation: str, case: Case) -> list[Comparison]:
+    def compare_one(case: Case) -> list[Comparison]:
         exact, errors = calibrate(partial(differentiate, reference), case, NEAR)
         got = differentiate(candidate, case, "float32")
         infinite = sum(float((~np.isfinite(tensor)).sum()) for tensor in got.values())
         comparisons = [compare("numbers that are not finite", infinite, 0.0, 0.0)]
-        for found in compare_tensors(got, exact, errors, GRADIENTS):
-            through = situation == "one-hot attention" and not AFTER.search(found.tensor)
-            if not (through or "zeros" in found.blind_to):
-                comparisons.append(found)
+        comparisons += [
+            found
+            for found in compare_tensors(got, exact, errors, GRADIENTS)
+            if "zeros" not in found.blind_to
+        ]
         return [
             found if found.tensor == "embedding" else replace(found, blind_to=())
             for found in comparisons
@@ -187,12 +184,10 @@ def gradients(candidate: type[Model], reference: type[Model], seed: int) -> Verd
     return compare_cases(partial(_compare_all, compare_one), [SMALL], seed, rounds=1)
 
 
-def _compare_all(
-    compare_one: Callable[[str, Case], list[Comparison]], case: Case
-) -> list[Comparison]:
+def _compare_all(compare_one: Compare, case: Case) -> list[Comparison]:
     """The comparisons in every situation, which their names say."""
     return [
         replace(found, tensor=f"{found.tensor}, {situation}")
         for situation, altered in SITUATIONS.items()
-        for found in compare_one(situation, altered(case))
+        for found in compare_one(altered(case))
     ]

@@ -14,7 +14,7 @@ from typing import Any
 from cllm.harness.checks.check import Check, Kind, check
 from cllm.harness.differences import first_of
 from cllm.harness.trainer import OURS, TrainerParts
-from cllm.harness.verdict import Status, Verdict
+from cllm.harness.verdict import Verdict
 
 Problems = Iterator[str]
 """What is wrong, one line each."""
@@ -32,12 +32,10 @@ def check_parts(name: str, *parts: str, held: str) -> Callable[[Function], Check
     def make(function: Function) -> Check:
         @wraps(function)
         def run(candidate: TrainerParts, reference: TrainerParts | None, seed: int) -> Verdict:
-            if lacking := candidate.lacking(*parts):
-                return Verdict(Status.NOT_APPLICABLE, lacking)
             with tempfile.TemporaryDirectory() as folder:
                 problems = function(candidate, reference or OURS, seed, Path(folder).resolve())
                 return first_of(problems, held)
 
-        return check(name, kind=Kind.TRAINER, limit=LIMIT)(run)
+        return check(name, *parts, kind=Kind.TRAINER, limit=LIMIT)(run)
 
     return make

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from cllm.errors import CllmError
 from cllm.harness import isolation
 from cllm.harness.checks import CHECKS
+from cllm.harness.checks.check import Kind
 from cllm.harness.faults import CONTROLS, FAULTS, Fault
 from cllm.harness.faults.catalogue import check_fault
 from cllm.harness.verdict import Status, Verdict
@@ -131,6 +132,7 @@ def run(
         isolation.Task(check_fault, (fault.name, check, seed), CHECKS[check].limit)
         for fault, check in jobs
     ]
+    isolation.preload("cllm.harness.faults")
     start = time.monotonic()
     for done, (number, verdict, _) in enumerate(isolation.run(tasks, processes), 1):
         fault, check = jobs[number]
@@ -143,10 +145,17 @@ def run(
 
 
 def checks_of(fault: Fault) -> list[str]:
-    """The checks that are run on it: those of its kind; where they would only hang, the named."""
+    """The checks that are run on it: those of its kind that what is wrong with it can reach.
+
+    Where others would only hang, those named for it; of a trainer's, those that use a part that is
+    not ours.
+    """
     if fault.hangs:
         return list(fault.caught_by)
-    return [name for name, check in CHECKS.items() if check.kind is fault.kind]
+    checks = [check for check in CHECKS.values() if check.kind is fault.kind]
+    if fault.kind is Kind.TRAINER:
+        checks = [check for check in checks if check.needs & fault.candidate.replaced]
+    return [check.name for check in checks]
 
 
 def _row(fault: Fault, verdicts: Mapping[str, Verdict]) -> Row:

@@ -90,7 +90,7 @@ class ReseedsNumPy(Reference):
 
     def prepare(self) -> None:
         super().prepare()
-        np.random.seed(0)  # noqa: NPY002
+        np.random.seed(0)
 
 
 @caught_by("threads.state")
