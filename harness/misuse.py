@@ -79,6 +79,11 @@ def _training_stages(
     attempts: dict[str, Attempt] = {"what is used up": model.backward}
     attempts |= {what: partial(step, ids, targets, update) for what, ids in bad.items()}
     attempts |= {what: partial(step, tokens, ids, update) for what, ids in bad_targets.items()}
+    attempts |= {
+        f"{what}, and targets alike": partial(step, ids, bad_targets[f"targets {alike}"], update)
+        for what, ids in bad.items()
+        if f"targets {(alike := what.removeprefix('tokens '))}" in bad_targets
+    }
     attempts["no update"] = partial(step, tokens, targets, None)
     attempts["the divisor 0"] = partial(step, tokens, targets, update, 0.0)
     yield "step", lambda one: one.step(tokens, targets, update), attempts

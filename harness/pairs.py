@@ -21,6 +21,9 @@ CASES = (
     {"B": 1, "T": 40, "D": 130, "H": 1, "F": 257, "V": 2_003, "K": 513, "M": 3, "P": 39},
 )
 
+DEEP = {"B": 2, "T": 280, "D": 132, "H": 1, "F": 1, "V": 135, "K": 130, "M": 131, "P": 0}
+"""More tokens than a product takes at once, and sides wide enough to be gathered."""
+
 VECTORS = ({"V": 1}, {"V": 65}, {"V": 1_000}, {"V": 10_007})
 """Of parameters, gradients and logits."""
 
@@ -48,6 +51,16 @@ def _wide_rows(sizes: Sizes) -> bool:
 def _squares(arguments: Arguments, generator: np.random.Generator) -> None:
     """The second moment is a mean of squares."""
     arguments["second_moment"] = np.abs(arguments["second_moment"])
+
+
+def _beside_a_boundary(arguments: Arguments, generator: np.random.Generator) -> None:
+    """The number falls just before or behind where the share of some token ends."""
+    logits = arguments["logits"].astype(np.float64) / arguments["temperature"]
+    shares = np.cumsum(np.exp(logits - logits.max()))
+    inner = shares[shares < shares[-1]] / shares[-1]
+    if len(inner):
+        boundary = generator.choice(inner)
+        arguments["uniform"] = float(boundary + generator.choice((-1.0, 1.0)) * 1e-10 * boundary)
 
 
 _ADAM = {
@@ -80,7 +93,7 @@ PAIRS = (
          writes={"out": "BTM"}, reads={"x": "BTK", "weight": "KM"}, scalars={"bias": None}),
     of_both("linear", "linear_backward",
          writes={"dx": "BTK"}, adds={"dweight": "KM", "dbias": "M"},
-         reads={"dout": "BTM", "x": "BTK", "weight": "KM"}),
+         reads={"dout": "BTM", "x": "BTK", "weight": "KM"}, cases=(*CASES, DEEP)),
     of_both("linear", "linear_backward",
          writes={"dx": "BTK"}, adds={"dweight": "KM"},
          reads={"dout": "BTM", "x": "BTK", "weight": "KM"}, scalars={"dbias": None}),
@@ -101,7 +114,7 @@ PAIRS = (
          writes={"logits": "BTV"}, reads={"x": "BTD", "weight": "VD"}),
     of_both("unembedding", "unembedding_backward",
          writes={"dx": "BTD"}, adds={"dweight": "VD"},
-         reads={"dlogits": "BTV", "x": "BTD", "weight": "VD"}),
+         reads={"dlogits": "BTV", "x": "BTD", "weight": "VD"}, cases=(*CASES, DEEP)),
     of_both("cross_entropy", "cross_entropy_forward",
          writes={"losses": "BT"}, reads={"logits": "BTV"}, ids={"targets": ("BT", -1, "V")}),
     of_both("cross_entropy", "cross_entropy_backward",
@@ -118,4 +131,7 @@ PAIRS = (
          scalars={"temperature": 0.8, "top_k": None, "top_p": 0.9, "uniform": 0.37}),
     of_both("sampling", "sample", reads={"logits": "V"}, returns="token",
          scalars={"temperature": 1.3, "top_k": 3, "top_p": 1.0, "uniform": 0.73}),
+    of_both("sampling", "sample", reads={"logits": "V"}, returns="token", cases=VECTORS,
+         scalars={"temperature": 1.3, "top_k": None, "top_p": 1.0, "uniform": 0.5},
+         adjust=_beside_a_boundary, bound=0.0),
 )  # fmt: skip

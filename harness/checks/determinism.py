@@ -5,7 +5,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from cllm.harness.cases import BUSY, SETTINGS, Setting, draw_batches, draw_case, draw_updates
+from cllm.config import Config
+from cllm.decoder import Sampling
+from cllm.harness.cases import BUSY, SETTINGS, Case, Setting, draw_batches, draw_case, draw_updates
 from cllm.harness.checks.check import check
 from cllm.harness.configurations import draw_settings, smallest_failing
 from cllm.harness.judge import name_smallest
@@ -20,6 +22,11 @@ THREADS = (2, 3)
 
 WORK = (*SETTINGS, BUSY)
 
+LARGE = Setting(Config(501, 96, 2, 3, 512), 1, 8)
+"""So many parameters that several threads are worth while for a single token."""
+
+TOKENS = 20
+
 DRAWN = 4
 """Configurations beside the fixed ones."""
 
@@ -33,7 +40,28 @@ def repeat(candidate: type[Model], reference: type[Model], seed: int) -> Verdict
 @check("determinism.threads", Operation.TRAINING)
 def threads(candidate: type[Model], reference: type[Model], seed: int) -> Verdict:
     """Any number of threads gives the bytes of one."""
-    return _same(candidate, seed, [(f"a run with {count} threads", count) for count in THREADS])
+    others = [(f"a run with {count} threads", count) for count in THREADS]
+    verdict = _same(candidate, seed, others)
+    if verdict.status is Status.PASS and Operation.GENERATION in candidate.parts:
+        case = draw_case(LARGE, seed)
+        first = _generate(candidate, case, 1)
+        for how, count in others:
+            if where := first_difference(first, _generate(candidate, case, count)):
+                return Verdict(Status.FAIL, f"{where}, in {how} of generation ({LARGE})")
+    return verdict
+
+
+def _generate(candidate: type[Model], case: Case, threads: int) -> dict[str, NDArray[np.generic]]:
+    """Logits of a prompt, tokens after it, and the logits after those; the window slides."""
+    model = build(candidate, case, threads=threads, operation=Operation.GENERATION)
+    prompt = model.feed(case.tokens[0]).copy()
+    uniforms = np.random.default_rng(case.seed).random(TOKENS)
+    tokens = model.generate(TOKENS, Sampling(), uniforms)
+    return {
+        "logits of a prompt": prompt,
+        "tokens": tokens,
+        "logits at the end": model.feed(tokens[-1:]).copy(),
+    }
 
 
 def _same(candidate: type[Model], seed: int, others: list[tuple[str, int]]) -> Verdict:

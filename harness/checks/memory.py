@@ -11,9 +11,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from unittest import mock
 
+from cllm.harness.cases import Setting
 from cllm.harness.checks.check import check
 from cllm.harness.exercise import SMALL, WIDE, Exercise
-from cllm.harness.leaks import count_allocations, find_leaks
+from cllm.harness.leaks import INTERVALS, Growth, Work, count_allocations, find_leaks
 from cllm.harness.verdict import Status, Verdict
 from cllm.model import Model
 from cllm.plan import Operation
@@ -26,7 +27,7 @@ ROUNDS = 4
 """n of `find_leaks`: a leak on every fourth call is still found."""
 
 MODELS = 2
-"""n of `find_leaks` for whole models."""
+"""The same for whole models."""
 
 STEADY_STEPS = 16
 """In one window of `count_allocations`."""
@@ -37,22 +38,23 @@ def leaks(candidate: type[Model], reference: type[Model], seed: int) -> Verdict:
     """No memory grows with the steps, passes and tokens: 0 bytes.
 
     memray traces n, 2n and 4n of each call after a warm-up; what grows with their number is a
-    leak, whatever else Python keeps. The count of the C heap and private resident memory confirm.
+    leak, whatever else Python keeps. The count of the C heap sees what memray does not.
     """
-    exercise = Exercise(candidate, SMALL, seed, THREADS)
+    exercise = Exercise(candidate, _setting(candidate), seed, THREADS)
     for _ in range(WARM_UP):
         exercise.run()
     calls = dict(exercise.calls)
-    works = {}
+    works: dict[str, tuple[Work, int]] = {}
     if step := calls.pop("step", None):
-        works["step"] = step
-    works["round of " + ", ".join(calls)] = lambda: [call() for call in calls.values()]
-    for name, work in works.items():
-        growth = find_leaks(work, ROUNDS)
+        works["step"] = step, 40
+    others = list(calls.values())
+    works["round of " + ", ".join(calls)] = lambda: [call() for call in others], 4
+    for name, (work, repeats) in works.items():
+        growth = find_leaks(work, ROUNDS, repeats)
         if growth.leaks:
-            return _leak(f"each {name}", growth.leaks, growth.heap, growth.resident)
-    evidence = f"0 bytes after {ROUNDS}, {2 * ROUNDS} and {4 * ROUNDS} times each a "
-    return Verdict(Status.PASS, evidence + " and a ".join(works))
+            return _leak(f"each {name}", growth)
+    told = " and ".join(f"{7 * ROUNDS + INTERVALS * n}" for _, n in works.values())
+    return Verdict(Status.PASS, f"0 bytes grow over {told} times a " + " and a ".join(works))
 
 
 @check("memory.models", Operation.EVALUATION)
@@ -64,19 +66,24 @@ def models(candidate: type[Model], reference: type[Model], seed: int) -> Verdict
 
     for _ in range(WARM_UP):
         work()
-    growth = find_leaks(work, MODELS)
+    growth = find_leaks(work, MODELS, MODELS)
     if growth.leaks:
-        return _leak("each model", growth.leaks, growth.heap, growth.resident)
-    evidence = f"0 bytes a model after {MODELS}, {2 * MODELS} and {4 * MODELS} models"
+        return _leak("each round of models", growth)
+    evidence = f"0 bytes grow over {(7 + INTERVALS) * MODELS} rounds of models made and dropped"
     return Verdict(Status.PASS, evidence)
 
 
-def _leak(what: str, found: list, heap: float | None, resident: float) -> Verdict:  # type: ignore[type-arg]
-    more = f", and {len(found) - 1} places more" if len(found) > 1 else ""
-    seen = "" if heap is None else f"the C heap grows by {heap:.4g} bytes, "
-    evidence = f"{what} leaks {found[0]}{more} ({seen}private memory by {resident:.4g})"
-    details = {"leaks": [vars(leak) for leak in found]}
-    return Verdict(Status.FAIL, evidence, details)
+def _setting(candidate: type[Model]) -> Setting:
+    """Large enough for threads where there are any."""
+    return WIDE if candidate.parallel else SMALL
+
+
+def _leak(what: str, growth: Growth) -> Verdict:
+    leaks = growth.leaks
+    more = f", and {len(leaks) - 1} places more" if len(leaks) > 1 else ""
+    resident = f" ({growth.resident})" if growth.resident else ""
+    evidence = f"{what} leaks {leaks[0]}{more}{resident}"
+    return Verdict(Status.FAIL, evidence, {"leaks": [vars(leak) for leak in leaks]})
 
 
 @check("memory.steady", Operation.TRAINING)
@@ -96,7 +103,7 @@ def steady(candidate: type[Model], reference: type[Model], seed: int) -> Verdict
         number, places = count_allocations(exercise.step, STEADY_STEPS)
         if number:
             evidence = (
-                f"{number / STEADY_STEPS:.3g} allocations a step with {threads} of threads planned "
+                f"{number / STEADY_STEPS:.3g} allocations in a step with {threads} of threads planned "
                 f"({setting}), asked for at {places[0]}"
             )
             return Verdict(Status.FAIL, evidence, {"places": places})
@@ -112,22 +119,28 @@ def left(candidate: type[Model], reference: type[Model], seed: int) -> Verdict:
     """
     with _folder_of_its_own() as folder, _shared_memory_seen() as shared:
 
-        def use() -> dict[str, set[str]]:
-            Exercise(candidate, WIDE, seed, THREADS).run()
+        def use() -> tuple[int, dict[str, set[str]]]:
+            exercise = Exercise(candidate, _setting(candidate), seed, THREADS)
+            exercise.run()
+            made = sum(model is not None for model in (exercise.model, exercise.decoder))
+            del exercise
             gc.collect()
-            return _possessions(folder, shared)
+            return made, _possessions(folder, shared)
 
         for _ in range(WARM_UP):
-            before = use()
+            _, before = use()
+        number = 0
         for _ in range(MODELS):
-            after = use()
+            made, after = use()
+            number += made
     for what, names in after.items():
-        more = sorted(names - before[what])
         if len(names) >= len(before[what]) + MODELS:
-            evidence = f"{MODELS} models left {len(more)} {what}: {', '.join(more[:3])}"
+            more = sorted(names - before[what])
+            grown = len(names) - len(before[what])
+            evidence = f"{number} models left {grown} {what} behind: {', '.join(more[:3])}"
             return Verdict(Status.FAIL, evidence, {what: more})
     kept = ", ".join(f"{len(names)} {what}" for what, names in after.items())
-    return Verdict(Status.PASS, f"{MODELS} models more added nothing to {kept}")
+    return Verdict(Status.PASS, f"{number} models more added nothing to {kept}")
 
 
 def _possessions(folder: Path, shared: set[str]) -> dict[str, set[str]]:
@@ -140,10 +153,10 @@ def _possessions(folder: Path, shared: set[str]) -> dict[str, set[str]]:
         except FileNotFoundError:
             continue  # the descriptor with which the folder is read
     tasks = list(Path("/proc/self/task").iterdir())
-    python = {thread.native_id: thread.name for thread in threading.enumerate()}
+    python = {str(thread.native_id): thread.name for thread in threading.enumerate()}
     return {
         "file descriptors": {f"{number} ({target})" for number, target in files.items()},
-        "threads": {f"{task.name} ({python.get(int(task.name), 'not of Python')})" for task in tasks},
+        "threads": {f"{task.name} ({python.get(task.name, 'not of Python')})" for task in tasks},
         "processes": {f"process {child}" for child in _children(pid)},
         "temporary files": {str(path) for path in folder.rglob("*")},
         "shared memory segments": {name for name in shared if Path("/dev/shm", name).exists()},
@@ -165,9 +178,12 @@ def _children(pid: int) -> Iterator[int]:
 @contextmanager
 def _folder_of_its_own() -> Iterator[Path]:
     """An empty folder for temporary files."""
-    with tempfile.TemporaryDirectory() as folder:
-        with mock.patch.dict(os.environ, TMPDIR=folder), mock.patch("tempfile.tempdir", folder):
-            yield Path(folder)
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        mock.patch.dict(os.environ, TMPDIR=folder),
+        mock.patch("tempfile.tempdir", folder),
+    ):
+        yield Path(folder)
 
 
 @contextmanager

@@ -107,7 +107,7 @@ def _require(arrays: Mapping[str, NDArray[np.generic]] | Arrays, endings: tuple[
     for name, array in arrays.items():
         if name.endswith(endings):
             size = np.abs(array.astype(np.float64))
-            if np.mean((0 < size) & (size < smallest)) < 0.25:
+            if np.mean((size > 0) & (size < smallest)) < 0.25:
                 raise Inconclusive(f"the reference's {name} did not become denormal")
 
 

@@ -108,7 +108,7 @@ def write_junit(outcomes: Iterable[Outcome], path: Path) -> None:
     document = junitparser.JUnitXml("cllm check")
     for suite in suites.values():
         document.add_testsuite(suite)
-    document.update_statistics()
+    document.update_statistics()  # type: ignore[no-untyped-call]
     with atomic_file(path) as file:
         document.write(file)
 

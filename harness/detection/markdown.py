@@ -25,7 +25,7 @@ def headline(matrix: Matrix) -> str:
     return (
         f"{caught} of {len(matrix.faults)} faults caught by the check named for them, "
         f"{alarms or 'no'} false alarm{'' if alarms == 1 else 's'} on "
-        f"{len(matrix.controls)} odd but correct controls"
+        f"{len(matrix.controls)} odd but correct control{'' if len(matrix.controls) == 1 else 's'}"
     )
 
 
@@ -38,8 +38,9 @@ def _opening(matrix: Matrix) -> Iterable[str]:
     )
     yield (
         "A fault is a candidate with one planted defect. It counts as caught only if the check "
-        "that is named for it fails on it; which others fail as well is told beside it. A control "
-        "is odd and correct: no check may fail on it."
+        "that is named for it fails on it; which others fail as well is told beside it. On a model "
+        "with a fault every check of what it computes is run, and the family of the check that is "
+        "named for it; on a control, which is odd and correct, every check: none may fail."
     )
     if matrix.unproven:
         yield f"No fault of this run proves {', '.join(f'`{name}`' for name in matrix.unproven)}."

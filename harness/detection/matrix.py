@@ -1,4 +1,4 @@
-"""The detection matrix: every fault and control under every check of its kind.
+"""The detection matrix: every fault and control under the checks that it can show in.
 
 Promises: a fault counts as caught only by a failure of the check that is named for it; what is
 inconclusive there is a miss. A control on which any check fails is a false alarm.
@@ -20,6 +20,9 @@ from cllm.harness.faults.catalogue import check_fault
 from cllm.harness.verdict import Status, Verdict
 
 Progress = Callable[[str, int, int], None]
+
+COMPUTED = frozenset(("buffers", "loss", "gradients", "training", "determinism", "generation"))
+"""Families that every fault of a model can show in."""
 
 
 @dataclass(frozen=True)
@@ -145,17 +148,26 @@ def run(
 
 
 def checks_of(fault: Fault) -> list[str]:
-    """The checks that are run on it: those of its kind that what is wrong with it can reach.
+    """The checks that are run on it, of those of its kind.
 
-    Where others would only hang, those named for it; of a trainer's, those that use a part that is
-    not ours.
+    On a control all. On a model with a fault those of what it computes (`COMPUTED`), and the
+    families of those named for it; on a trainer's parts those that use a part that is not ours.
+    Where others would only hang, those named for it alone.
     """
     if fault.hangs:
         return list(fault.caught_by)
     checks = [check for check in CHECKS.values() if check.kind is fault.kind]
     if fault.kind is Kind.TRAINER:
         checks = [check for check in checks if check.needs & fault.candidate.replaced]
+    elif fault.kind is Kind.MODEL and fault.caught_by:
+        families = COMPUTED | {family(name) for name in fault.caught_by}
+        checks = [check for check in checks if family(check.name) in families]
     return [check.name for check in checks]
+
+
+def family(check: str) -> str:
+    """What stands before the dot."""
+    return check.partition(".")[0]
 
 
 def _row(fault: Fault, verdicts: Mapping[str, Verdict]) -> Row:

@@ -56,7 +56,8 @@ def caught_by(*checks: str, hangs: bool = False) -> Callable[[AnyModel], AnyMode
 
 def control(model: AnyModel) -> AnyModel:
     """Enter an odd but correct model; its docstring says what is odd."""
-    return plant(model.__name__, _story(model), model)
+    plant(model.__name__, _story(model), model)
+    return model
 
 
 def plant(

@@ -9,11 +9,14 @@ import subprocess
 import sys
 import tempfile
 import threading
-from multiprocessing import shared_memory
+from multiprocessing import shared_memory, util
 from typing import Any, ClassVar
 
 from cllm.harness.faults.catalogue import caught_by, control
+from cllm.harness.faults.native import defects
+from cllm.model import Update
 from cllm.reference import Model as Reference
+from cllm.registry import find_model
 
 _allocate = ctypes.pythonapi.PyMem_RawMalloc
 _allocate.restype = ctypes.c_void_p
@@ -28,6 +31,8 @@ LAST: dict[str, Any] = {}
 
 KEPT: list[Any] = []
 """What is kept for ever."""
+
+CACHE: dict[int, Any] = {}
 
 
 @caught_by("memory.leaks")
@@ -59,6 +64,24 @@ class KeepsAnObjectEachStep(Reference):
 
 
 @caught_by("memory.leaks")
+class CachesByStep(Reference):
+    """A cache keyed by the step, from which nothing is ever taken."""
+
+    def _forward(self, *arguments: Any) -> None:
+        super()._forward(*arguments)
+        CACHE[len(CACHE)] = self.activations()["logits"].copy()
+
+
+@caught_by("memory.leaks")
+class LeaksInCompiledCode(Reference):
+    """A leak of 64 bytes per step in a compiled function, which keeps the last in a global."""
+
+    def _update(self, update: Update) -> None:
+        super()._update(update)
+        defects.forget(64)
+
+
+@caught_by("memory.leaks")
 class LeaksPerToken(Reference):
     """A leak of one block per generated token."""
 
@@ -76,15 +99,24 @@ class LeaksAnObjectEachEpoch(Reference):
         KEPT.append(self._buffers_given)
 
 
-@caught_by("memory.steady")
-class AllocatesInTheStep(Reference):
-    """A step that claims to allocate nothing, and takes and frees a block each time."""
+Optimized: Any = find_model("optimized")
 
-    allocates_in_step: ClassVar[bool] = False
+
+@caught_by("memory.steady")
+class AllocatesInTheStep(Optimized):  # type: ignore[misc]
+    """A step that claims to allocate nothing, and takes and frees a block each time."""
 
     def _step(self, *arguments: Any) -> float:
         ctypes.pythonapi.PyMem_RawFree(ctypes.c_void_p(_allocate(4096)))
-        return super()._step(*arguments)
+        loss: float = super()._step(*arguments)
+        return loss
+
+
+@caught_by("memory.steady")
+class ClaimsNoAllocation(Reference):
+    """A step in NumPy, with arrays for what is in between, that claims to allocate nothing."""
+
+    allocates_in_step: ClassVar[bool] = False
 
 
 @caught_by("memory.left")
@@ -132,6 +164,8 @@ class LeavesSharedMemory(Reference):
         super().prepare()
         segment = shared_memory.SharedMemory(create=True, size=mmap.PAGESIZE)
         segment.close()
+        # The machine's memory is not this fault's to keep: it goes when the process ends.
+        util.Finalize(None, segment.unlink, exitpriority=0)
 
 
 @control
@@ -149,5 +183,3 @@ class KeepsThreeBlocks(Reference):
             self.started.append(threading.Thread(target=threading.Event().wait, daemon=True))
             self.started[0].start()
         return loss
-
-

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from cllm.harness.faults.native import defects
+import cllm.harness.faults.native.defects as defects
 from cllm.model import Update
 from cllm.reference import Model as Reference
 
