@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from cllm.harness.checks import CHECKS, Check
     from cllm.harness.conformance.parametrize import parametrize_with_checks
-    from cllm.harness.pair import Pair
-    from cllm.harness.trainer import TrainerParts
+    from cllm.harness.pairs.pair import Pair
+    from cllm.harness.trainer.parts import TrainerParts
     from cllm.harness.verdict import Status, Verdict, exit_status
 
 __all__ = [
@@ -37,8 +37,8 @@ __all__ = [
 _HOMES = {
     "CHECKS": "checks",
     "Check": "checks",
-    "Pair": "pair",
-    "TrainerParts": "trainer",
+    "Pair": "pairs.pair",
+    "TrainerParts": "trainer.parts",
     "parametrize_with_checks": "conformance.parametrize",
 }  # the others live in cllm.harness.verdict
 

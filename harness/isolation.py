@@ -45,7 +45,7 @@ PRELOADED = [
     "cllm.harness.isolation",
     "cllm.harness.checks",
     "cllm.reference",
-    "cllm.harness.sealed",
+    "cllm.harness.honesty.sealed",
 ]
 """What the server imports once; the seal last, on all of it."""
 
@@ -203,7 +203,9 @@ def _work(sender: Connection, said: str, task: Task) -> None:
     os.dup2(errors, 2)
     faulthandler.enable(2)
     faulthandler.dump_traceback_later(max(0.5, task.limit - TELL_SECONDS), file=2)
-    from cllm.harness.sealed import confirm  # sealed now at the latest: no candidate is loaded yet
+    from cllm.harness.honesty.sealed import (
+        confirm,  # sealed now at the latest: no candidate is loaded yet
+    )
 
     verdict = confirm(task.function(*task.arguments))
     faulthandler.cancel_dump_traceback_later()

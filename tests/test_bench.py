@@ -26,7 +26,7 @@ from cllm.harness.bench.summary import summarize
 from cllm.harness.bench.task import Kind
 from cllm.harness.bench.workload import draw_workload
 from cllm.harness.cases import Setting
-from cllm.harness.pairs import PAIRS
+from cllm.harness.pairs.table import PAIRS
 from cllm.harness.peers import Competitor, Peer, Variant, model
 
 LITTLE = Configuration("little", Setting(Config(11, 4, 1, 2, 3), 2, 5), 2, True, 1.0, 0.5, 2.0)

@@ -20,7 +20,7 @@ from cllm.harness.conformance.command import check as command
 from cllm.harness.conformance.outcome import Outcome, parse_expectations, status_of
 from cllm.harness.conformance.output import columns, write_junit
 from cllm.harness.conformance.run import plan, run
-from cllm.harness.pairs import PAIRS
+from cllm.harness.pairs.table import PAIRS
 from cllm.reference import Model as Reference
 
 MINE = """

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from cllm.harness import leaks
-from cllm.harness.leaks import count_allocations, find_leaks
+from cllm.harness.allocations import count_allocations
+from cllm.harness.leaks import find_leaks
 
 KEPT: list[Any] = []
 HERE = Path(__file__).resolve()
@@ -71,7 +72,7 @@ def test_what_is_kept_once_is_no_leak() -> None:
 def test_heap_tells_what_no_tracer_sees(size: int) -> None:
     [leak] = find_leaks(lambda: _malloc(size), 4, 50).leaks
     assert leak.where == "seen in the count of the C heap alone"
-    assert size <= leak.size <= size + 32
+    assert size <= leak.size < size + 40  # 32 bytes at least, and some noise
 
 
 def test_large_growth_is_told_of_private_memory() -> None:

@@ -11,8 +11,8 @@ import pytest
 
 import cllm.optimized
 import cllm.reference
-from cllm.harness.pair import find_function
-from cllm.harness.pairs import PAIRS
+from cllm.harness.pairs.pair import find_function
+from cllm.harness.pairs.table import PAIRS
 
 NETWORK = {"network", "model"}
 """The order of operations and the class around it: held against each other as whole models."""

@@ -8,8 +8,8 @@ import pytest
 from cllm.errors import CllmError
 from cllm.harness import CHECKS, Status
 from cllm.harness.checks.check import Kind
-from cllm.harness.pair import Pair, copy, find_function, shape_of, takes_threads
-from cllm.harness.pairs import CASES, PAIRS
+from cllm.harness.pairs.pair import Pair, copy, find_function, shape_of, takes_threads
+from cllm.harness.pairs.table import CASES, PAIRS
 
 NAMES = [name for name, check in CHECKS.items() if check.kind is Kind.PAIR]
 each_pair = pytest.mark.parametrize(

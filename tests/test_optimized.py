@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from cllm import Config, Model, Sampling, Update
 from cllm.harness.cases import Case, Setting, draw_batches, draw_case, draw_parameters
-from cllm.harness.pairs import PAIRS
+from cllm.harness.pairs.table import PAIRS
 from cllm.harness.runner import calibrate, differentiate, evaluate
 from cllm.harness.tolerance import (
     FORWARD,

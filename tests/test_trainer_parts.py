@@ -8,9 +8,9 @@ from cllm.harness import CHECKS, Status
 from cllm.harness.cases import MEDIUM, draw_case
 from cllm.harness.checks.check import Kind
 from cllm.harness.checks.checkpoint import draw_checkpoint, unlike
-from cllm.harness.hostile import hostile_files
-from cllm.harness.recorder import gradient, recorder
-from cllm.harness.trainer import OURS, TrainerParts
+from cllm.harness.trainer.hostile import hostile_files
+from cllm.harness.trainer.parts import OURS, TrainerParts
+from cllm.harness.trainer.recorder import gradient, recorder
 from cllm.model import Update
 from cllm.registry import find_model
 from cllm.training.checkpoint import Checkpoint

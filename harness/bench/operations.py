@@ -1,6 +1,6 @@
 """Single operations: every pair of the table, optimized against the reference, on one thread.
 
-Promises: the arguments are those of the checks (`cllm.harness.pairs`), at the sizes of a
+Promises: the arguments are those of the checks (`cllm.harness.pairs.table`), at the sizes of a
 configuration; both are timed in turn, and the ratio is taken round by round.
 Leaves out: threads, and what operations cost one after another (`cllm.harness.bench.contest`).
 """
@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 
 from cllm.harness.bench.configurations import Configuration
-from cllm.harness.pair import Function, Pair, Sizes, copy, find_function
-from cllm.harness.pairs import PAIRS
+from cllm.harness.pairs.pair import Function, Pair, Sizes, copy, find_function
+from cllm.harness.pairs.table import PAIRS
 
 ROUNDS = 7
 ROUND_SECONDS = 0.01

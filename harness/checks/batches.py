@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cllm.harness.checks.parts import Problems, check_parts
-from cllm.harness.trainer import TrainerParts
+from cllm.harness.trainer.parts import TrainerParts
 from cllm.text.batches import epoch_generator
 
 BATCH_SHAPES = ((2, 1, 1), (3, 1, 1), (5, 2, 4), (5, 3, 5), (9, 2, 4), (10, 2, 3), (58, 3, 4))

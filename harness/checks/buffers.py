@@ -19,8 +19,8 @@ from cllm.harness.cases import Case, Setting, draw_case
 from cllm.harness.checks.check import check
 from cllm.harness.differences import differences, first_of, not_finite
 from cllm.harness.guard import Arena, OutOfBounds, Side
-from cllm.harness.guarded import Around, live, plan_of, run
-from cllm.harness.life import ALL, Call, Results, calls, draw_inputs
+from cllm.harness.guard.guarded import Around, live, plan_of, run
+from cllm.harness.guard.life import ALL, Call, Results, calls, draw_inputs
 from cllm.harness.runner import Arrays, calibrate, copy
 from cllm.harness.tolerance import GRADIENTS, compare, tensor_tolerance
 from cllm.harness.verdict import Verdict

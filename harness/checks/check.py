@@ -33,9 +33,9 @@ class Kind(enum.StrEnum):
     MODEL = "model"
     """A subclass of `cllm.Model`."""
     PAIR = "pair"
-    """A function and its reference, with cases (`cllm.harness.pair.Pair`)."""
+    """A function and its reference, with cases (`cllm.harness.pairs.pair.Pair`)."""
     TRAINER = "trainer"
-    """The parts of a trainer that are no model (`cllm.harness.trainer.TrainerParts`)."""
+    """The parts of a trainer that are no model (`cllm.harness.trainer.parts.TrainerParts`)."""
 
 
 @dataclass(frozen=True)

@@ -19,8 +19,8 @@ import numpy as np
 
 from cllm.config import Config
 from cllm.harness.checks.parts import Problems, check_parts
-from cllm.harness.hostile import hostile_files
-from cllm.harness.trainer import TrainerParts
+from cllm.harness.trainer.hostile import hostile_files
+from cllm.harness.trainer.parts import TrainerParts
 from cllm.layout import tensor_views
 from cllm.text.batches import epoch_generator
 from cllm.text.tokenizer import TokenizerSettings, train_tokenizer

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from cllm.errors import CllmError
 from cllm.harness.checks.parts import Problems, check_parts
-from cllm.harness.trainer import TrainerParts
+from cllm.harness.trainer.parts import TrainerParts
 from cllm.text.tokenizer import (
     BOS,
     EOS,

@@ -11,8 +11,8 @@ from cllm.harness.cases import Setting, draw_case
 from cllm.harness.checks.check import check
 from cllm.harness.differences import differences, first_of
 from cllm.harness.guard import Arena, Side
-from cllm.harness.guarded import Lent, plan_of, run
-from cllm.harness.life import Results
+from cllm.harness.guard.guarded import Lent, plan_of, run
+from cllm.harness.guard.life import Results
 from cllm.harness.verdict import Verdict
 from cllm.model import Model
 from cllm.plan import Operation

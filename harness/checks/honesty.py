@@ -13,10 +13,11 @@ from numpy.typing import NDArray
 from cllm.config import Config
 from cllm.harness.cases import MEDIUM, Case, Setting, draw_batches, draw_case, draw_parameters
 from cllm.harness.checks.check import check
-from cllm.harness.clocks import wrong_clocks
+from cllm.harness.honesty.clocks import wrong_clocks
+from cllm.harness.honesty.seal import Seal, name_some
+from cllm.harness.honesty.unobserved import settle, unobserved
 from cllm.harness.judge import compare_cases
 from cllm.harness.runner import Arrays, build, calibrate, copy, first_difference, tensors
-from cllm.harness.seal import Seal, name_some
 from cllm.harness.tolerance import (
     FORWARD,
     GRADIENTS,
@@ -25,7 +26,6 @@ from cllm.harness.tolerance import (
     compare_tensors,
     loss_tolerance,
 )
-from cllm.harness.unobserved import settle, unobserved
 from cllm.harness.verdict import Status, Verdict
 from cllm.layout import tensor_views
 from cllm.model import Model, Update

@@ -8,13 +8,15 @@ import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
 from unittest import mock
 
+from cllm.harness.allocations import Work, count_allocations
 from cllm.harness.cases import Setting
 from cllm.harness.checks.check import check
 from cllm.harness.exercise import SMALL, WIDE, Exercise
-from cllm.harness.leaks import INTERVALS, Growth, Work, count_allocations, find_leaks
+from cllm.harness.leaks import INTERVALS, Growth, find_leaks
 from cllm.harness.verdict import Status, Verdict
 from cllm.model import Model
 from cllm.plan import Operation
@@ -103,8 +105,8 @@ def steady(candidate: type[Model], reference: type[Model], seed: int) -> Verdict
         number, places = count_allocations(exercise.step, STEADY_STEPS)
         if number:
             evidence = (
-                f"{number / STEADY_STEPS:.3g} allocations in a step with {threads} of threads planned "
-                f"({setting}), asked for at {places[0]}"
+                f"{number / STEADY_STEPS:.3g} allocations in a step with {threads} "
+                f"threads planned ({setting}), asked for at {places[0]}"
             )
             return Verdict(Status.FAIL, evidence, {"places": places})
     evidence = f"no allocation in {STEADY_STEPS} steps with 1 and with {THREADS} threads planned"
@@ -189,14 +191,12 @@ def _folder_of_its_own() -> Iterator[Path]:
 @contextmanager
 def _shared_memory_seen() -> Iterator[set[str]]:
     """The names of shared memory that Python is asked for: others' lie in the same folder."""
-    import _posixshmem
-
     names: set[str] = set()
-    opening = _posixshmem.shm_open
+    opening = import_module("_posixshmem").shm_open
 
     def seen(path: str, *arguments: int, **options: int) -> int:
         names.add(path.lstrip("/"))
-        return opening(path, *arguments, **options)
+        return int(opening(path, *arguments, **options))
 
     with mock.patch("_posixshmem.shm_open", seen):
         yield names

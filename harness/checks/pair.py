@@ -1,7 +1,7 @@
 """Checks of single functions: a pair's candidate against its reference.
 
 Leaves out: what happens beside the arrays, and arrays that do not fit
-(`cllm.harness.checks.pairmemory`).
+(`cllm.harness.checks.pair_memory`).
 """
 
 from __future__ import annotations
@@ -16,8 +16,7 @@ from numpy.typing import NDArray
 from cllm.harness.checks.check import Kind, check
 from cllm.harness.differences import differences, first_of
 from cllm.harness.judge import CaseResult, judge
-from cllm.harness.pair import Arguments, Arrays, Function, Pair, copy, takes_threads
-from cllm.harness.paircases import (
+from cllm.harness.pairs.cases import (
     MEDIUM,
     SITUATIONS,
     PairCase,
@@ -27,6 +26,7 @@ from cllm.harness.paircases import (
     small_cases,
     smallest_failing,
 )
+from cllm.harness.pairs.pair import Arguments, Arrays, Function, Pair, copy, takes_threads
 from cllm.harness.tolerance import Comparison
 from cllm.harness.verdict import Inconclusive, Status, Verdict, from_exception
 

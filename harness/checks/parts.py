@@ -13,7 +13,7 @@ from typing import Any
 
 from cllm.harness.checks.check import Check, Kind, check
 from cllm.harness.differences import first_of
-from cllm.harness.trainer import OURS, TrainerParts
+from cllm.harness.trainer.parts import OURS, TrainerParts
 from cllm.harness.verdict import Verdict
 
 Problems = Iterator[str]

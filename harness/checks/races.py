@@ -14,9 +14,9 @@ import numpy as np
 import cllm
 from cllm.config import Config
 from cllm.decoder import Sampling
-from cllm.harness import life
 from cllm.harness.cases import BUSY, SETTINGS, Setting, draw_batches, draw_case
 from cllm.harness.checks.check import check
+from cllm.harness.guard import life
 from cllm.harness.runner import build
 from cllm.harness.sanitizers import ENTRIES, THREAD, loaded, mapped, reports, stacks
 from cllm.harness.verdict import Inconclusive, Status, Verdict

@@ -19,7 +19,7 @@ from cllm.config import Config
 from cllm.harness.cases import Case, Setting, draw_case
 from cllm.harness.checks.check import check
 from cllm.harness.differences import differences, first_of
-from cllm.harness.misuse import Attempt, calls_and_misuses
+from cllm.harness.guard.misuse import Attempt, calls_and_misuses
 from cllm.harness.verdict import Verdict
 from cllm.model import Model
 from cllm.plan import MAX_THREADS, Buffer, Operation, Plan, Role

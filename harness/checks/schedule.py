@@ -17,10 +17,10 @@ from cllm.config import Config
 from cllm.harness.cases import MEDIUM, draw_case
 from cllm.harness.checks.checkpoint import draw_checkpoint, unlike
 from cllm.harness.checks.parts import Problems, check_parts
-from cllm.harness.recorder import Taken, gradient, recorder
 from cllm.harness.runner import first_difference, state
 from cllm.harness.tolerance import GRADIENTS, UNIT, compare, compare_tensors, loss_tolerance
-from cllm.harness.trainer import OURS, TrainerParts
+from cllm.harness.trainer.parts import OURS, TrainerParts
+from cllm.harness.trainer.recorder import Taken, gradient, recorder
 from cllm.harness.verdict import Inconclusive
 from cllm.layout import tensor_views
 from cllm.text.batches import Batches

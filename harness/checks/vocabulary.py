@@ -8,7 +8,7 @@ import numpy as np
 
 from cllm.harness.checks.data import draw_texts
 from cllm.harness.checks.parts import Problems, check_parts
-from cllm.harness.trainer import TrainerParts
+from cllm.harness.trainer.parts import TrainerParts
 from cllm.text.tokenizer import KINDS, SPECIALS, Tokenizer
 
 TEXTS = (

@@ -19,14 +19,14 @@ from typing import Any
 
 from cllm.errors import CllmError
 from cllm.harness.checks.check import Kind
-from cllm.harness.pair import Pair
-from cllm.harness.trainer import TrainerParts
+from cllm.harness.pairs.pair import Pair
+from cllm.harness.trainer.parts import TrainerParts
 from cllm.model import Model
 from cllm.registry import installed, resolve, undefined
 
 BUILT_IN = {
-    "operations": "cllm.harness.pairs:PAIRS",
-    "trainer": "cllm.harness.trainer:OURS",
+    "operations": "cllm.harness.pairs.table:PAIRS",
+    "trainer": "cllm.harness.trainer.parts:OURS",
 }
 
 

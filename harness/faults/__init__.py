@@ -23,6 +23,8 @@ from cllm.harness.faults import (
     races,
     refusals,
     schedule,
+    speed,
+    threads,
     training,
     workers,
 )
@@ -51,6 +53,8 @@ __all__ = [
     "races",
     "refusals",
     "schedule",
+    "speed",
+    "threads",
     "training",
     "workers",
 ]

@@ -9,7 +9,7 @@ import numpy as np
 
 from cllm.harness.checks.check import Kind
 from cllm.harness.faults.catalogue import Array, plant
-from cllm.harness.trainer import TrainerParts
+from cllm.harness.trainer.parts import TrainerParts
 from cllm.text.batches import Batches
 
 

@@ -7,7 +7,9 @@ correct: no check may fail on it.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any, ClassVar, TypeVar
@@ -88,15 +90,20 @@ def _story(model: type) -> str:
     return (inspect.getdoc(model) or "").partition("\n")[0].rstrip(".")
 
 
+_PATCHING = threading.RLock()
+
+
 class Patched(Reference):
     """The reference with some of its functions replaced, in this model alone."""
 
     where: ClassVar[str] = "network"
     functions: ClassVar[dict[str, Any]] = {}
 
-    def patched(self) -> Any:
-        """A context in which the functions are replaced."""
-        return mock.patch.multiple(f"cllm.reference.{self.where}", **self.functions)
+    @contextmanager
+    def patched(self) -> Iterator[None]:
+        """A context in which the functions are replaced; one thread at a time is in it."""
+        with _PATCHING, mock.patch.multiple(f"cllm.reference.{self.where}", **self.functions):
+            yield
 
     def _forward(self, *arguments: Any) -> None:
         with self.patched():

@@ -18,7 +18,7 @@ from safetensors.numpy import load, save
 from cllm.errors import CllmError
 from cllm.harness.checks.check import Kind
 from cllm.harness.faults.catalogue import Array, plant
-from cllm.harness.trainer import TrainerParts
+from cllm.harness.trainer.parts import TrainerParts
 from cllm.layout import tensor_shapes, tensor_views
 from cllm.text.batches import epoch_generator
 from cllm.training import tensor_file

@@ -15,7 +15,7 @@ import numpy as np
 
 from cllm.harness.checks.check import Kind
 from cllm.harness.faults.catalogue import Array, plant
-from cllm.harness.trainer import TrainerParts
+from cllm.harness.trainer.parts import TrainerParts
 from cllm.text.corpus import Corpus, load_corpus
 from cllm.text.text_files import find_texts
 from cllm.text.tokenizer import BOS, EOS, Tokenizer, train_tokenizer

@@ -13,7 +13,7 @@ import numpy as np
 
 from cllm.harness.checks.check import Kind
 from cllm.harness.faults.catalogue import Array, plant
-from cllm.harness.pair import Pair
+from cllm.harness.pairs.pair import Pair
 
 
 def softmax(out: Array, x: Array) -> None:

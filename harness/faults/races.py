@@ -11,8 +11,8 @@ from unittest import mock
 
 import numpy as np
 
-from cllm.harness.faults.catalogue import Array, caught_by
 import cllm.harness.faults.native.defects as defects
+from cllm.harness.faults.catalogue import Array, caught_by
 from cllm.layout import tensor_views
 from cllm.model import Update
 from cllm.reference import Model as Reference

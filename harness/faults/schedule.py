@@ -10,7 +10,7 @@ import numpy as np
 from cllm.config import Config
 from cllm.harness.checks.check import Kind
 from cllm.harness.faults.catalogue import Array, plant
-from cllm.harness.trainer import TrainerParts
+from cllm.harness.trainer.parts import TrainerParts
 from cllm.layout import initialize, tensor_views
 from cllm.model import Update
 from cllm.training.schedule import learning_rate

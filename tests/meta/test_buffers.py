@@ -17,7 +17,7 @@ from cllm.harness.faults import CONTROLS, FAULTS
 from cllm.harness.faults.bounds import touching
 from cllm.harness.faults.catalogue import check_fault
 from cllm.harness.guard import Side
-from cllm.harness.guarded import live
+from cllm.harness.guard.guarded import live
 from cllm.harness.verdict import Status, Verdict
 from cllm.plan import Operation, Role
 from cllm.reference import Model as Reference

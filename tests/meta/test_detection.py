@@ -15,7 +15,7 @@ from cllm.harness.conformance.command import check as command
 from cllm.harness.detection import markdown, page
 from cllm.harness.detection.matrix import COMPUTED, Matrix, Row, checks_of, select
 from cllm.harness.faults import CONTROLS, FAULTS, Fault
-from cllm.harness.trainer import TrainerParts
+from cllm.harness.trainer.parts import TrainerParts
 
 PASS, FAIL, UNSURE = Status.PASS, Status.FAIL, Status.INCONCLUSIVE
 

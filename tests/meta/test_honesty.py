@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 
 from cllm.harness import CHECKS, Status, Verdict, tolerance
-from cllm.harness.clocks import wrong_clocks
 from cllm.harness.faults import CONTROLS, FAULTS
+from cllm.harness.honesty.clocks import wrong_clocks
+from cllm.harness.honesty.seal import Seal, name_some
+from cllm.harness.honesty.unobserved import settle, unobserved
 from cllm.harness.isolation import isolate
-from cllm.harness.seal import Seal, name_some
-from cllm.harness.unobserved import settle, unobserved
 from cllm.reference import Model as Reference
 from cllm.registry import find_model
 

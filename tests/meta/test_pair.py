@@ -11,8 +11,8 @@ from cllm.harness.checks.check import Kind
 from cllm.harness.faults import CONTROLS, FAULTS
 from cllm.harness.faults.catalogue import check_fault
 from cllm.harness.faults.pair import refusing, softmax
-from cllm.harness.pair import shape_of
-from cllm.harness.paircases import PairCase, drawn_cases, smallest_failing
+from cllm.harness.pairs.cases import PairCase, drawn_cases, smallest_failing
+from cllm.harness.pairs.pair import shape_of
 from cllm.harness.verdict import Verdict
 
 NAMES = [name for name, check in CHECKS.items() if check.kind is Kind.PAIR]

@@ -7,7 +7,7 @@ from cllm.harness.checks.check import Kind
 from cllm.harness.faults import CONTROLS, FAULTS, Fault
 from cllm.harness.faults.catalogue import check_fault
 from cllm.harness.isolation import isolate
-from cllm.harness.trainer import OURS
+from cllm.harness.trainer.parts import OURS
 
 NAMES = [name for name, check in CHECKS.items() if check.kind is Kind.TRAINER]
 MINE = [fault for fault in FAULTS.values() if fault.kind is Kind.TRAINER]

@@ -26,7 +26,7 @@ from multiprocessing.connection import Connection
 import cllm.optimized
 from cllm.harness.checks import CHECKS
 from cllm.harness.checks.check import Kind
-from cllm.harness.pairs import PAIRS
+from cllm.harness.pairs.table import PAIRS
 from cllm.harness.verdict import Status, Verdict
 from cllm.reference import Model as Reference
 

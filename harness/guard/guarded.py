@@ -2,7 +2,7 @@
 
 Promises: what the model touches besides its buffers and the arrays that it is given ends the
 process; the caller's arrays are read-only throughout.
-Leaves out: which calls there are (`cllm.harness.life`).
+Leaves out: which calls there are (`cllm.harness.guard.life`).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from cllm.harness.cases import Case
 from cllm.harness.guard import Arena, OutOfBounds, Side
-from cllm.harness.life import Arrays, Call, Results, calls, draw_inputs, input_buffers
+from cllm.harness.guard.life import Arrays, Call, Results, calls, draw_inputs, input_buffers
 from cllm.model import Model
 from cllm.plan import Operation, Plan
 

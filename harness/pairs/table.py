@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from cllm.harness.pair import Arguments, Pair, Sizes
+from cllm.harness.pairs.pair import Arguments, Pair, Sizes
 
 CASES = (
     {"B": 1, "T": 1, "D": 4, "H": 1, "F": 1, "V": 2, "K": 1, "M": 1, "P": 0},

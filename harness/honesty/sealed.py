@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from cllm.harness.seal import Seal, name_some
+from cllm.harness.honesty.seal import Seal, name_some
 from cllm.harness.verdict import Status, Verdict
 
 _SEAL = Seal()

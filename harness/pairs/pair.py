@@ -5,7 +5,8 @@
 
 Promises: arguments can be drawn for any sizes and either function be called with them; a function
 named as `module:function` is imported when it is first called.
-Leaves out: what is checked (`cllm.harness.checks.pair`) and which cases (`cllm.harness.paircases`).
+Leaves out: what is checked (`cllm.harness.checks.pair`) and on which cases
+(`cllm.harness.pairs.cases`).
 """
 
 from __future__ import annotations

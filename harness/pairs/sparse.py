@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cllm.harness.guard import Arena, Side
-from cllm.harness.pair import Arguments, Arrays, Pair, Sizes, shape_of
+from cllm.harness.pairs.pair import Arguments, Arrays, Pair, Sizes, shape_of
 from cllm.plan import Buffer, Role
 
 POWERS = (31, 32)

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from cllm.harness.configurations import OPTIONS, TRIES
-from cllm.harness.pair import Arguments, Arrays, Pair, Situation, Sizes
+from cllm.harness.pairs.pair import Arguments, Arrays, Pair, Situation, Sizes
 from cllm.harness.tolerance import FORWARD, GRADIENTS, Comparison, compare, tensor_tolerance
 
 NEIGHBORS = 3

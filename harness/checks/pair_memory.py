@@ -15,8 +15,7 @@ from numpy.typing import NDArray
 from cllm.harness.checks.check import Kind, check
 from cllm.harness.differences import first_of
 from cllm.harness.guard import Arena, Side
-from cllm.harness.pair import Arguments, Function, Pair, copy
-from cllm.harness.paircases import (
+from cllm.harness.pairs.cases import (
     MEDIUM,
     Expected,
     PairCase,
@@ -25,10 +24,11 @@ from cllm.harness.paircases import (
     given_cases,
     small_cases,
 )
-from cllm.harness.sparse import draw_sparse
+from cllm.harness.pairs.pair import Arguments, Function, Pair, copy
+from cllm.harness.pairs.sparse import draw_sparse
+from cllm.harness.pairs.unfit import attempts
 from cllm.harness.tolerance import Comparison
 from cllm.harness.verdict import Status, Verdict
-from cllm.harness.wrongarrays import attempts
 from cllm.plan import Buffer, Role
 
 DRAWN = 6

@@ -2,7 +2,7 @@
 
 Promises: what an attempt changes is in its name; too small arrays end at an unreadable page, so
 that a function that does not look at them ends the process.
-Leaves out: which outcome is right (`cllm.harness.checks.pairmemory`).
+Leaves out: which outcome is right (`cllm.harness.checks.pair_memory`).
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cllm.harness.guard import Arena, Side
-from cllm.harness.pair import Arguments, Pair
-from cllm.harness.paircases import PairCase
+from cllm.harness.pairs.cases import PairCase
+from cllm.harness.pairs.pair import Arguments, Pair
 from cllm.plan import Buffer, Role
 
 Array = NDArray[Any]
