@@ -135,7 +135,7 @@ def _traced(
     kept: bool = False,
     native: bool = False,
 ) -> Iterator[Any]:
-    """What memray recorded of so many rounds; of `kept` memory alone, and Python's objects then too."""
+    """What memray recorded of so many rounds; if `kept`, what was left, Python's objects too."""
     try:
         import memray  # slow to import
     except ImportError:

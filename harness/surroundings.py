@@ -60,11 +60,11 @@ def surroundings() -> dict[str, str]:
 
 def _arithmetic() -> dict[str, Any]:
     """What another rounding, denormals flushed or denormals taken for zero would change."""
-    small, tiny, one = np.float64(2.5e-308), np.float64(1e-310), np.float64(1.0)
+    small, tiny, one = np.float64(2.0**-1022), np.float64(1e-310), np.float64(1.0)
     down, single = np.float64(1e-20), np.float32(1e-39)
     with np.errstate(all="ignore"):
         results = {
-            "2.5e-308 / 4": small / 4,
+            "2**-1022 / 4": small / 4,
             "1e-310 · 1": tiny * one,
             "1e-39 · 1 in float32": single * np.float32(1.0),
             "1 + 1e-20": one + down,

@@ -175,8 +175,8 @@ def test_bad_input(text: Path, tmp_path: Path, mine: str) -> None:
     short.write_text("a b c")
     with pytest.raises(CllmError, match="needs 65"):
         verify([short], "reference", cache=tmp_path, progress=no_check)
-    with pytest.raises(CllmError, match="no check is called 'speed'"):
-        run(text, checks=["speed"])
+    with pytest.raises(CllmError, match="no check is called 'speedy'"):
+        run(text, checks=["speedy"])
     with pytest.raises(CllmError, match="steps must be"):
         run(text, steps=0)
     with pytest.raises(CllmError, match="candidate 'nowhere:Model' cannot be loaded"):

@@ -94,7 +94,5 @@ def state(candidate: type[Model], reference: type[Model], seed: int) -> Verdict:
             if found != was:
                 return Verdict(Status.FAIL, f"after {what} {name} is {found}, and was {was}")
     calls = ", ".join(exercise.calls)
-    evidence = (
-        f"{len(before)} items of the process's state are left as they were by creation, {calls}"
-    )
+    evidence = f"{len(before)} items of the process's state are left alone by creation, {calls}"
     return Verdict(Status.PASS, evidence)

@@ -330,12 +330,13 @@ class MomentsAreInfinite(Reference):
 class WorksInAPool(Reference):
     """All work is done by a thread that stays, and every call waits for it."""
 
-    pool: ClassVar[ThreadPoolExecutor | None] = None
+    pools: ClassVar[dict[int, ThreadPoolExecutor]] = {}
+    """By process: a forked one has no threads."""
 
     def _step(self, *arguments: Any) -> float:
-        if WorksInAPool.pool is None:
-            WorksInAPool.pool = ThreadPoolExecutor(1)
-        return WorksInAPool.pool.submit(super()._step, *arguments).result()
+        if (process := os.getpid()) not in self.pools:
+            self.pools[process] = ThreadPoolExecutor(1)
+        return self.pools[process].submit(super()._step, *arguments).result()
 
 
 @control

@@ -18,7 +18,7 @@ NAMES = ("threads.counts", "threads.state", "threads.callers", "threads.fork", "
 EVIDENCE = {
     "DividesByTheOtherThreads": "ZeroDivisionError",
     "RowsWithoutAThread": ", 8 threads",
-    "LeavesDenormalsFlushed": "after step 2.5e-308 / 4 is 0x0.0p+0",
+    "LeavesDenormalsFlushed": "after step 2**-1022 / 4 is 0x0.0p+0",
     "LeavesRoundingUp": "after step 1 + 1e-20 is 0x1.0000000000001p+0",
     "ReseedsNumPy": "after creation the state of np.random",
     "DrawsFromRandom": "after generation the state of random",
