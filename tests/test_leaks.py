@@ -84,8 +84,8 @@ def test_large_growth_is_told_of_private_memory() -> None:
     KEPT.clear()
     assert growth.leaks[0].size == pytest.approx(800_000, rel=0.02)
     told = re.fullmatch(r"private memory grew by (.+) KiB meanwhile", growth.resident)
-    assert told is not None  # some of 24 times 781 KiB may have been there
-    assert 10_000 < int(told[1].replace(",", "")) < 25_000
+    assert told is not None
+    assert int(told[1].replace(",", "")) > 10_000
     assert find_leaks(lambda: None, 2, 4).resident == ""
 
 

@@ -149,7 +149,7 @@ class SharesItsActivations(Reference):
 
 
 @caught_by("threads.callers")
-class SharesItsScratch(Reference):
+class SharesItsContext(Reference):
     """The context of a decoder lies in one place for all models."""
 
     context: ClassVar[list[Any]] = []

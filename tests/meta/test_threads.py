@@ -26,7 +26,7 @@ EVIDENCE = {
     "TakesTheInterrupt": "after creation the handler of SIGINT is 1",
     "HangsAfterFork": "a forked child hung",
     "SharesItsActivations": "beside another thread",
-    "SharesItsScratch": "what generation returned",
+    "SharesItsContext": "what generation returned",
     "SlowOnDenormalActivations": "times as long with denormal weights",
     "SlowOnDenormalGradients": "step takes",
     "SlowOnDenormalMoments": "times as long with denormal gradients and moments",
