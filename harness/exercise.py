@@ -56,9 +56,8 @@ class Exercise:
         if Operation.EVALUATION in candidate.parts:
             self.calls = {"forward and loss": self.evaluate} | self.calls
         if Operation.TRAINING in candidate.parts:
-            self.calls = {"step": self.step, "steps": self.steps, "backward": self.differentiate} | (
-                self.calls
-            )
+            own = {"step": self.step, "steps": self.steps, "backward": self.differentiate}
+            self.calls = {**own, **self.calls}
 
     def run(self) -> None:
         """Each call once."""
@@ -81,9 +80,7 @@ class Exercise:
 
     def step(self) -> float:
         """One whole step."""
-        return self._built(self.model).step(
-            self._case.tokens, self._case.targets, self._updates[0]
-        )
+        return self._built(self.model).step(self._case.tokens, self._case.targets, self._updates[0])
 
     def steps(self) -> NDArray[np.float64]:
         """`BATCHES` whole steps in one call."""

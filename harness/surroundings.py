@@ -63,7 +63,7 @@ def _arithmetic() -> dict[str, Any]:
     small, tiny, one = np.float64(2.0**-1022), np.float64(1e-310), np.float64(1.0)
     down, single = np.float64(1e-20), np.float32(1e-39)
     with np.errstate(all="ignore"):
-        results = {
+        results: dict[str, np.floating[Any]] = {
             "2**-1022 / 4": small / 4,
             "1e-310 · 1": tiny * one,
             "1e-39 · 1 in float32": single * np.float32(1.0),
@@ -71,7 +71,7 @@ def _arithmetic() -> dict[str, Any]:
             "1 - 1e-20": one - down,
             "-1 - 1e-20": -one - down,
         }
-    return {name: float(result).hex() for name, result in results.items()}
+    return {name: result.item().hex() for name, result in results.items()}
 
 
 def _digest(value: object) -> str:

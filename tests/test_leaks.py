@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cllm.harness import leaks
-from cllm.harness.allocations import count_allocations
-from cllm.harness.leaks import find_leaks
+from cllm.harness.memory import leaks
+from cllm.harness.memory.allocations import count_allocations
+from cllm.harness.memory.leaks import find_leaks
 
 KEPT: list[Any] = []
 HERE = Path(__file__).resolve()

@@ -12,11 +12,11 @@ from importlib import import_module
 from pathlib import Path
 from unittest import mock
 
-from cllm.harness.allocations import Work, count_allocations
 from cllm.harness.cases import Setting
 from cllm.harness.checks.check import check
 from cllm.harness.exercise import SMALL, WIDE, Exercise
-from cllm.harness.leaks import INTERVALS, Growth, find_leaks
+from cllm.harness.memory.allocations import Work, count_allocations
+from cllm.harness.memory.leaks import INTERVALS, Growth, find_leaks
 from cllm.harness.verdict import Status, Verdict
 from cllm.model import Model
 from cllm.plan import Operation

@@ -136,7 +136,12 @@ def _calls(model: type[Model], case: Case) -> Calls:
         calls["step"] = lambda: trained.step(case.tokens, case.targets, UPDATE, case.divisor)
     if Operation.GENERATION in model.parts:
         decoder = build(model, case, operation=Operation.GENERATION)
-        calls["decoding"] = lambda: (decoder.reset(), decoder.feed(case.tokens[0]))
+
+        def decode() -> None:
+            decoder.reset()
+            decoder.feed(case.tokens[0])
+
+        calls["decoding"] = decode
     return calls
 
 

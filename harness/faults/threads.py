@@ -152,12 +152,12 @@ class SharesItsActivations(Reference):
 class SharesItsContext(Reference):
     """The context of a decoder lies in one place for all models."""
 
-    context: ClassVar[list[Any]] = []
+    fed: ClassVar[list[Any]] = []
 
     def _decode(self, position: int) -> None:
         if position == 0:
-            self.context.clear()
-        self.context.append(self._buffers_given["window"][position])
+            self.fed.clear()
+        self.fed.append(self._buffers_given["window"][position])
         time.sleep(0)
-        self._buffers_given["window"][position] = self.context[-1]
+        self._buffers_given["window"][position] = self.fed[-1]
         super()._decode(position)

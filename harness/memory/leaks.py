@@ -2,7 +2,7 @@
 
 Promises: a leak is what grows in proportion to the rounds of work, told apart from what is kept
 once (caches, free lists, the pool of an OpenMP runtime) by rounds of n, 2n and 4n. Two witnesses
-can accuse: memray (`cllm.harness.allocations`), which knows the line of every block, and
+can accuse: memray (`cllm.harness.memory.allocations`), which knows the line of every block, and
 glibc's own count of its heap, which sees blocks whose allocation memray cannot see (a function
 pointer taken with `dlsym`). Private resident memory is told beside them where it grows visibly.
 Leaves out: what the work is (`cllm.harness.checks.memory`). Leaks rarer than one in n rounds.
@@ -15,7 +15,7 @@ import itertools
 from dataclasses import dataclass
 from pathlib import Path
 
-from cllm.harness.allocations import (
+from cllm.harness.memory.allocations import (
     Stack,
     Work,
     kept_bytes,

@@ -3,7 +3,7 @@
 Promises: allocations of all threads, those of compiled code too, by the innermost line of the
 candidate (https://bloomberg.github.io/memray). Unwinding compiled code at every allocation is slow,
 so that it is done only to name what was found without.
-Leaves out: what grows (`cllm.harness.leaks`). Functions that were looked up with `dlsym`.
+Leaves out: what grows (`cllm.harness.memory.leaks`). Functions that were looked up with `dlsym`.
 """
 
 from __future__ import annotations

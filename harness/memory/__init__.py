@@ -1,0 +1,1 @@
+"""What a candidate allocates, and what it never gives back."""
