@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 
 from cllm.harness import CHECKS, Status, isolation
+from cllm.harness.conformance.run import run_check
 from cllm.harness.faults import CONTROLS, FAULTS
 from cllm.harness.faults.catalogue import check_fault
 from cllm.harness.verdict import Verdict
 from cllm.reference import Model as Reference
-from cllm.registry import find_model
 
 isolation.preload("cllm.harness.faults")
 
@@ -30,10 +30,6 @@ void lose(size_t size)
 """
 
 
-def honest(model: str, check: str, seed: int) -> Verdict:
-    return CHECKS[check](find_model(model), Reference, seed)
-
-
 def run(fault: str) -> Verdict:
     [check] = (FAULTS | CONTROLS)[fault].caught_by
     return isolation.isolate(check_fault, fault, check, 1, limit=CHECKS[check].limit)
@@ -42,7 +38,7 @@ def run(fault: str) -> Verdict:
 @pytest.mark.parametrize("model", ["reference", "optimized"])
 @pytest.mark.parametrize("check", OWN)
 def test_honest_model_passes(model: str, check: str) -> None:
-    verdict = isolation.isolate(honest, model, check, 1, limit=60.0)
+    verdict = isolation.isolate(run_check, model, check, None, 1, limit=60.0)
     claims = check != "memory.steady" or model == "optimized"
     assert verdict.status is (Status.PASS if claims else Status.NOT_APPLICABLE), verdict.evidence
 
