@@ -11,6 +11,7 @@ cdef extern from "kernels/kernels.h":
     const char *kernels_names
 
 cdef extern from "kernels/team.h":
+    const int TEAM_PARALLEL
     int team_survives_fork() noexcept
 
 
@@ -47,3 +48,4 @@ if team_survives_fork() != 0:
     raise ImportError("pthread_atfork failed: out of memory")
 kernels = choose()
 isa = kernels.name.decode()
+parallel = TEAM_PARALLEL == 1

@@ -17,7 +17,7 @@ from cllm.model import Model as Interface
 from cllm.model import Update, update_rows
 from cllm.optimized.adam import NORM_BLOCK
 from cllm.optimized.batch import Batch
-from cllm.optimized.kernels import isa
+from cllm.optimized.kernels import isa, parallel
 from cllm.optimized.reduction import ROW_BLOCK
 from cllm.optimized.region import Network, scratch_floats
 from cllm.plan import Buffer, Buffers, Operation, Plan, Role
@@ -26,7 +26,7 @@ from cllm.plan import Buffer, Buffers, Operation, Plan, Role
 class Model(Interface):
     """`cllm.Model` in Cython and OpenMP; see there."""
 
-    parallel = True
+    parallel = parallel
     allocates_in_step = False
     isa = isa
     """The instruction-set level in use: avx512, avx2 or baseline."""

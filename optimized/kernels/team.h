@@ -67,6 +67,7 @@ static inline void team_barrier(Barrier *barrier, int threads)
 #ifdef _OPENMP
 #include <omp.h>
 
+enum { TEAM_PARALLEL = 1 };
 static inline int team_size(void) { return omp_get_num_threads(); }
 
 /* GNU's OpenMP keeps worker threads that a fork does not copy: the child would wait for them for
@@ -81,6 +82,7 @@ static void team_release(void)
 
 static inline int team_survives_fork(void) { return pthread_atfork(team_release, NULL, NULL); }
 #else
+enum { TEAM_PARALLEL = 0 };
 static inline int team_size(void) { return 1; }
 static inline int team_survives_fork(void) { return 0; }
 #endif

@@ -48,17 +48,16 @@ def test_the_sdist_holds_every_source(sdist: set[str]) -> None:
     }
     for folder in ("cllm", "reference", "harness", "tests", "optimized"):
         needed |= {name for name in sources(f"{folder}/**/*.py") if "/optimized/" not in name[5:]}
-    for suffix in ("pyx", "pxd"):
-        needed |= sources(f"optimized/*.{suffix}")
-    for suffix in ("c", "h"):
-        needed |= sources(f"optimized/kernels/*.{suffix}")
+    for folder in ("optimized", "harness"):
+        for suffix in ("pyx", "pxd", "c", "h"):
+            needed |= sources(f"{folder}/**/*.{suffix}")
     linked = re.compile(r"cllm/(reference|optimized|harness)/")  # an editor's links, if there are
     needed = {name for name in needed if not linked.match(name)}
     assert needed <= sdist
 
 
 def test_the_sdist_holds_nothing_else(sdist: set[str]) -> None:
-    folders = {"cllm", "reference", "optimized", "harness", "tests", "reports"}
+    folders = {"cllm", "reference", "optimized", "harness", "tests", "reports", "docs"}
     files = {
         "pyproject.toml", "meson.build", "tox.ini", "README.md", "LICENSE", "PKG-INFO",
         "CHANGELOG.md", "CONTRIBUTING.md", "meson.options", ".gitignore",
@@ -75,9 +74,9 @@ def test_the_wheel_holds_every_module_and_nothing_else(wheel: set[str]) -> None:
     expected |= {f"cllm/{name}" for name in sources("optimized/*.py")}
     expected |= {"cllm/py.typed"}
     compiled = {name for name in wheel if name.endswith(".so")}
-    assert {Path(name).name.partition(".")[0] for name in compiled} == {
-        Path(name).stem
-        for name in sources("optimized/*.pyx") | sources("harness/probe/*.pyx")
+    assert {name.partition(".")[0] for name in compiled} == {
+        f"cllm/{name.removesuffix('.pyx')}"
+        for name in sources("optimized/*.pyx") | sources("harness/**/*.pyx")
     }
     metadata = {name for name in wheel if name.startswith("cllm-")}
     names = {name.partition("/")[2] for name in metadata}
