@@ -32,7 +32,7 @@ def test_a_verdict_comes_back_whole() -> None:
     ("code", "said"),
     [
         ("import ctypes; ctypes.string_at(0)", "crashed by SIGSEGV, called at <string>:1 in "),
-        (FREED_TWICE, "crashed by SIGABRT, double free or corruption (!prev), called at "),
+        (FREED_TWICE, "crashed by SIGABRT, double free or corruption ("),
         ("import os; os._exit(3)", "crashed with exit status 3"),
         ("raise SystemExit(0)", "crashed with exit status 0"),
         ("1 / 0", "crashed with exit status 1, ZeroDivisionError: division by zero"),

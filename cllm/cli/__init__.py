@@ -30,7 +30,7 @@ COMMANDS = {
     "verify": ("cllm.harness.command:verify", "Hold the optimized model against the reference."),
     "check": (
         "cllm.harness.conformance.command:check",
-        "Hold any candidate to every check that applies, or the harness to its faults.",
+        "Hold any candidate to every check that applies.",
     ),
     "bench": ("cllm.harness.bench.command:bench", "Measure speed, against other libraries too."),
     "completion": ("cllm.cli.completion:completion", "Print the shell's completion script."),

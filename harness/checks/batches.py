@@ -2,7 +2,7 @@
 
 Sizes and orders are drawn by the seed; the edges come first, the smallest first of all. The id of
 a token is its place in the stream. Leaves out: what is made of the batches
-(`cllm.harness.checks.schedule`).
+(`cllm.harness.checks.trainer`).
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Checks of checkpoints: all comes back, all else is refused, nothing is half written.
 
-Leaves out: training that goes on from one (`cllm.harness.checks.schedule`).
+Leaves out: training that goes on from one (`cllm.harness.checks.trainer`).
 """
 
 from __future__ import annotations

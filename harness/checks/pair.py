@@ -174,6 +174,7 @@ def repeat(pair: Pair, reference: Function | None, seed: int) -> Verdict:
                 if number % 2:
                     for name in pair.axes:
                         kept[name][...] = new[name]
+                    kept = new | {name: kept[name] for name in pair.axes}
                 got = _copies(pair.call(pair.candidate, kept if number % 2 else new))
                 if which not in first:
                     first[which] = got

@@ -3,19 +3,11 @@
 from __future__ import annotations
 
 import time
-from typing import Any
 
 import numpy as np
 
-from cllm.harness.checks.check import Kind
-from cllm.harness.faults.catalogue import Array, plant
-from cllm.harness.trainer.parts import TrainerParts
+from cllm.harness.faults.catalogue import Array, plant_parts
 from cllm.text.batches import Batches
-
-
-def _plant(name: str, story: str, *checks: str, hangs: bool = False, **parts: Any) -> None:
-    candidate = TrainerParts(**parts, name=name)
-    plant(name, story, candidate, *checks, kind=Kind.TRAINER, hangs=hangs)
 
 
 class LastBatchDropped(Batches):
@@ -146,8 +138,8 @@ _BATCHES: dict[type[Batches], tuple[str, ...]] = {
     WritesToTheStream: ("data.targets",),
 }
 for _batches, _checks in _BATCHES.items():
-    _plant(_batches.__name__, str(_batches.__doc__).rstrip("."), *_checks, batches=_batches)
-_plant(
+    plant_parts(_batches.__name__, str(_batches.__doc__).rstrip("."), *_checks, batches=_batches)
+plant_parts(
     "EpochNeverEnds", str(EpochNeverEnds.__doc__).rstrip("."),
     "data.epoch", batches=EpochNeverEnds, hangs=True,
 )  # fmt: skip
@@ -161,7 +153,9 @@ class TakesAnything(Batches):
         super().__init__(np.zeros(2, np.int32) if short else tokens, batch_size, min(seq_len, 2))
 
 
-_plant("TakesAnything", str(TakesAnything.__doc__).rstrip("."), "data.short", batches=TakesAnything)
+plant_parts(
+    "TakesAnything", str(TakesAnything.__doc__).rstrip("."), "data.short", batches=TakesAnything
+)
 
 
 # -- odd, but correct --------------------------------------------------------------------------
@@ -177,4 +171,4 @@ class SortedBatches(Batches):
         return super().batch(sorted_order, i)
 
 
-_plant("SortedBatches", "Odd: rows of a batch in the order of the text", batches=SortedBatches)
+plant_parts("SortedBatches", "Odd: rows of a batch in the order of the text", batches=SortedBatches)

@@ -19,6 +19,7 @@ import numpy as np
 
 from cllm.harness.checks import CHECKS
 from cllm.harness.checks.check import Kind
+from cllm.harness.trainer.parts import TrainerParts
 from cllm.harness.verdict import Verdict
 from cllm.model import Model
 from cllm.reference import Model as Reference
@@ -76,6 +77,12 @@ def plant(
         raise ValueError(f"two faults are called {name}")
     entered[name] = Fault(name, story, kind, candidate, checks, hangs)
     return candidate
+
+
+def plant_parts(name: str, story: str, *checks: str, hangs: bool = False, **parts: Any) -> None:
+    """Enter parts of a trainer; what is not given is ours."""
+    candidate = TrainerParts(**parts, name=name)
+    plant(name, story, candidate, *checks, kind=Kind.TRAINER, hangs=hangs)
 
 
 def check_fault(name: str, check: str, seed: int) -> Verdict:

@@ -9,24 +9,17 @@ import mmap
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from cllm.errors import CllmError
-from cllm.harness.checks.check import Kind
-from cllm.harness.faults.catalogue import Array, plant
-from cllm.harness.trainer.parts import TrainerParts
+from cllm.harness.faults.catalogue import Array, plant_parts
 from cllm.layout import tensor_shapes, tensor_views
 from cllm.text.batches import epoch_generator
 from cllm.training import tensor_file
 from cllm.training.checkpoint import Checkpoint
-
-
-def _plant(name: str, story: str, *checks: str, **parts: Any) -> None:
-    plant(name, story, TrainerParts(**parts, name=name), *checks, kind=Kind.TRAINER)
 
 
 def _loading(change: Callable[[Checkpoint], Checkpoint]) -> Callable[[Path], Checkpoint]:
@@ -103,7 +96,7 @@ for _name, _story, _change in (
 ):
     _resumes = _name not in ("HeadCountReset", "WidthLost")
     _checks = ("checkpoint.roundtrip", *(("training.resumed",) if _resumes else ()))
-    _plant(_name, _story, *_checks, load_checkpoint=_loading(_change))
+    plant_parts(_name, _story, *_checks, load_checkpoint=_loading(_change))
 
 
 # -- files that should be refused --------------------------------------------------------------
@@ -214,13 +207,12 @@ for _name, _story, _load in (
     ("KeyErrorOnMissingTensor", "A missing tensor ends in a KeyError", _crashes_on_unknown),
     ("LoadsNaN", "A checkpoint whose weights are NaN is loaded", _not_finite),
 ):
-    _plant(_name, _story, "checkpoint.hostile", load_checkpoint=_load)
-plant(
+    plant_parts(_name, _story, "checkpoint.hostile", load_checkpoint=_load)
+plant_parts(
     "WaitsForAPipe",
     "Opening a pipe waits for ever",
-    TrainerParts(load_checkpoint=_waits, name="WaitsForAPipe"),
     "checkpoint.hostile",
-    kind=Kind.TRAINER,
+    load_checkpoint=_waits,
     hangs=True,
 )
 
@@ -267,7 +259,7 @@ for _name, _story, _save in (
     ("FailsSilently", "A save that failed says nothing", _silent),
     ("OldRemovedFirst", "The old checkpoint removed before the new one is written", _removed_first),
 ):
-    _plant(_name, _story, "checkpoint.atomic", save_checkpoint=_save)
+    plant_parts(_name, _story, "checkpoint.atomic", save_checkpoint=_save)
 
 
 # -- odd, but correct --------------------------------------------------------------------------
@@ -279,4 +271,4 @@ def _twice(checkpoint: Checkpoint, path: Path) -> None:
     checkpoint.save(path)
 
 
-_plant("SavesTwice", "Odd: a checkpoint that is saved twice", save_checkpoint=_twice)
+plant_parts("SavesTwice", "Odd: a checkpoint that is saved twice", save_checkpoint=_twice)

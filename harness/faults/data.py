@@ -13,19 +13,11 @@ from typing import Any
 
 import numpy as np
 
-from cllm.harness.checks.check import Kind
-from cllm.harness.faults.catalogue import Array, plant
-from cllm.harness.trainer.parts import TrainerParts
+from cllm.harness.faults.catalogue import Array, plant_parts
 from cllm.text.corpus import Corpus, load_corpus
 from cllm.text.text_files import find_texts
 from cllm.text.tokenizer import BOS, EOS, Tokenizer, train_tokenizer
 from cllm.text.whitespace import WhitespaceTokenizer
-
-
-def _plant(name: str, story: str, *checks: str, hangs: bool = False, **parts: Any) -> None:
-    candidate = TrainerParts(**parts, name=name)
-    plant(name, story, candidate, *checks, kind=Kind.TRAINER, hangs=hangs)
-
 
 # -- the corpus --------------------------------------------------------------------------------
 
@@ -78,25 +70,27 @@ def _newest_first(paths: Any, **options: Any) -> Corpus:
     return replace(byname, tokens=np.concatenate([files[i] for i in newest]))
 
 
-_plant("FilesSevenTimes", "Every file loaded seven times", "data.files", load_corpus=_seven_times)
-_plant("LastFileOnly", "Only the last file kept", "data.files", load_corpus=_last_only)
-_plant(
+plant_parts(
+    "FilesSevenTimes", "Every file loaded seven times", "data.files", load_corpus=_seven_times
+)
+plant_parts("LastFileOnly", "Only the last file kept", "data.files", load_corpus=_last_only)
+plant_parts(
     "NestedFoldersLeftOut", "Files in nested folders are not found",
     "data.files", load_corpus=_without_nested,
 )  # fmt: skip
-_plant(
+plant_parts(
     "SameContentOnce", "Two files with the same content count as one",
     "data.files", load_corpus=_contents_once,
 )  # fmt: skip
-_plant(
+plant_parts(
     "NewlinesTranslated", "Carriage returns lost in reading",
     "data.files", load_corpus=_newlines_translated,
 )  # fmt: skip
-_plant(
+plant_parts(
     "LastCharacterLost", "The last character of a file taken for its newline",
     "data.files", load_corpus=_without_last_character,
 )  # fmt: skip
-_plant(
+plant_parts(
     "NewestFileFirst", "Files in the order of their age, another one after a copy",
     "data.files", load_corpus=_newest_first,
 )  # fmt: skip
@@ -121,15 +115,15 @@ def _trained_again(paths: Any, *, tokenizer: Any, **options: Any) -> Corpus:
     return loaded
 
 
-_plant(
+plant_parts(
     "IdsOfSixteenBits", "Ids kept in sixteen bits, which wrap for V > 65,536",
     "data.tokens", load_corpus=_sixteen_bits,
 )  # fmt: skip
-_plant(
+plant_parts(
     "FilesRunTogether", "No BOS and EOS between one file and the next",
     "data.files", load_corpus=_no_bounds,
 )  # fmt: skip
-_plant(
+plant_parts(
     "VocabularyTrainedAgain", "A vocabulary made anew for a text that has one",
     "data.tokens", load_corpus=_trained_again,
 )  # fmt: skip
@@ -161,7 +155,7 @@ def _freed_twice(paths: Any, **options: Any) -> Corpus:
     return _Freeing(**vars(loaded) | {"tokens": tokens})
 
 
-_plant(
+plant_parts(
     "TokensFreedTwice", "The dataset's tokens freed twice, by the corpus and by their stream",
     "data.released", load_corpus=_freed_twice,
 )  # fmt: skip
@@ -186,7 +180,7 @@ def _in_one_buffer(paths: Any, **options: Any) -> Corpus:
     return kept
 
 
-_plant(
+plant_parts(
     "StreamOfTheCorpusAlone", "A stream that ends with the corpus, though others still read it",
     "data.released", load_corpus=_in_one_buffer,
 )  # fmt: skip
@@ -206,11 +200,11 @@ def _index_of_nothing(paths: Any, **options: Any) -> Corpus:
     return load_corpus(paths, **options)
 
 
-_plant(
+plant_parts(
     "AbortOnOneCharacter", "An abort on a one-character file",
     "data.short", "data.files", load_corpus=_aborts,
 )  # fmt: skip
-_plant(
+plant_parts(
     "IndexErrorOnEmptyFile", "The first byte of an empty file",
     "data.short", load_corpus=_index_of_nothing,
 )  # fmt: skip
@@ -253,19 +247,19 @@ def _reads_specials(kind: str, texts: list[str], vocab_size: int, lowercase: boo
     return _SpecialsInText(made.words, lowercase) if isinstance(made, WhitespaceTokenizer) else made
 
 
-_plant(
+plant_parts(
     "IdsShiftedOnReload", "Ids shifted by one after reloading a vocabulary",
     "data.vocabulary", tokenizer_from_json=_shifted_by_one,
 )  # fmt: skip
-_plant(
+plant_parts(
     "LowercaseForgotten", "A reloaded vocabulary no longer lowers its text",
     "data.vocabulary", tokenizer_from_json=_lowercase_lost,
 )  # fmt: skip
-_plant(
+plant_parts(
     "UnknownBeyondVocabulary", "An unknown word becomes the id V, one past the last row",
     "data.vocabulary", train_tokenizer=_unknown_is_next,
 )  # fmt: skip
-_plant(
+plant_parts(
     "TextMakesSpecials", "A word spelled <EOS> ends the text",
     "data.vocabulary", train_tokenizer=_reads_specials,
 )  # fmt: skip
@@ -296,5 +290,7 @@ def _remembering(kind: str, texts: list[str], vocab_size: int, lowercase: bool) 
     return Remembers(made.words, lowercase) if isinstance(made, WhitespaceTokenizer) else made
 
 
-_plant("LargestFileFirst", "Odd: files in the order of their sizes", load_corpus=_largest_first)
-_plant("RemembersTexts", "Odd: a tokenizer that remembers texts", train_tokenizer=_remembering)
+plant_parts(
+    "LargestFileFirst", "Odd: files in the order of their sizes", load_corpus=_largest_first
+)
+plant_parts("RemembersTexts", "Odd: a tokenizer that remembers texts", train_tokenizer=_remembering)

@@ -23,7 +23,7 @@ NAMES = [name for name in CHECKS if name.startswith("honesty.")]
 CHEATS = [
     (fault.name, check)
     for fault in FAULTS.values()
-    if fault.candidate.__module__.endswith("faults.honesty")
+    if fault.candidate.__module__.endswith(("faults.honesty", "faults.tampering"))
     for check in fault.caught_by
 ]
 EVIDENCE = {
