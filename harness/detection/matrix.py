@@ -7,21 +7,23 @@ inconclusive there is a miss. A control on which any check fails is a false alar
 from __future__ import annotations
 
 import fnmatch
+import tempfile
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from cllm.errors import CllmError
 from cllm.harness import isolation
 from cllm.harness.checks import CHECKS
 from cllm.harness.checks.check import Kind
 from cllm.harness.faults import CONTROLS, FAULTS, Fault
-from cllm.harness.faults.catalogue import check_fault
+from cllm.harness.faults.catalogue import check_fault, note_calibrations
 from cllm.harness.verdict import Status, Verdict
 
 Progress = Callable[[str, int, int], None]
 
-COMPUTED = frozenset(("buffers", "loss", "gradients", "training", "determinism", "generation"))
+COMPUTED = frozenset(("loss", "gradients", "training", "determinism", "generation"))
 """Families that every fault of a model can show in."""
 
 
@@ -131,20 +133,38 @@ def run(
     chosen = list(faults)
     jobs = [(fault, check) for fault in chosen for check in checks_of(fault)]
     verdicts: dict[str, dict[str, Verdict]] = {fault.name: {} for fault in chosen}
-    tasks = [
-        isolation.Task(check_fault, (fault.name, check, seed), CHECKS[check].limit)
-        for fault, check in jobs
-    ]
     isolation.preload("cllm.harness.faults")
     start = time.monotonic()
-    for done, (number, verdict, _) in enumerate(isolation.run(tasks, processes), 1):
-        fault, check = jobs[number]
-        verdicts[fault.name][check] = verdict
-        progress(f"planting: {fault.name}", done, len(jobs))
-        if len(verdicts[fault.name]) == len(checks_of(fault)):
-            report(_row(fault, verdicts[fault.name]))
+    with tempfile.TemporaryDirectory() as folder:
+        known = _calibrations(jobs, seed, processes, Path(folder))
+        tasks = [
+            isolation.Task(
+                check_fault, (fault.name, check, seed, known.get(check)), CHECKS[check].limit
+            )
+            for fault, check in jobs
+        ]
+        for done, (number, verdict, _) in enumerate(isolation.run(tasks, processes), 1):
+            fault, check = jobs[number]
+            verdicts[fault.name][check] = verdict
+            progress(f"planting: {fault.name}", done, len(jobs))
+            if len(verdicts[fault.name]) == len(checks_of(fault)):
+                report(_row(fault, verdicts[fault.name]))
     rows = [_row(fault, verdicts[fault.name]) for fault in chosen]
     return Matrix(rows, seed, time.monotonic() - start)
+
+
+def _calibrations(
+    jobs: Iterable[tuple[Fault, str]], seed: int, processes: int, folder: Path
+) -> dict[str, Path]:
+    """By check of models, a file of what all faults are held against, computed once."""
+    checks = {check for fault, check in jobs if fault.kind is Kind.MODEL}
+    known = {check: folder / check for check in sorted(checks)}
+    tasks = [
+        isolation.Task(note_calibrations, (check, seed, path), CHECKS[check].limit)
+        for check, path in known.items()
+    ]
+    list(isolation.run(tasks, processes))
+    return {check: path for check, path in known.items() if path.exists()}
 
 
 def checks_of(fault: Fault) -> list[str]:

@@ -7,11 +7,13 @@ correct: no check may fail on it.
 from __future__ import annotations
 
 import inspect
+import pickle
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
+from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 from unittest import mock
 
@@ -19,6 +21,7 @@ import numpy as np
 
 from cllm.harness.checks import CHECKS
 from cllm.harness.checks.check import Kind
+from cllm.harness.runner import Calibrations, remembering
 from cllm.harness.trainer.parts import TrainerParts
 from cllm.harness.verdict import Verdict
 from cllm.model import Model
@@ -85,12 +88,27 @@ def plant_parts(name: str, story: str, *checks: str, hangs: bool = False, **part
     plant(name, story, candidate, *checks, kind=Kind.TRAINER, hangs=hangs)
 
 
-def check_fault(name: str, check: str, seed: int) -> Verdict:
-    """What a check says of the fault or control of this name, in whatever process."""
+def check_fault(name: str, check: str, seed: int, known: Path | None = None) -> Verdict:
+    """What a check says of the fault or control of this name, in whatever process.
+
+    `known` is a file of `note_calibrations`.
+    """
     import_module("cllm.harness.faults")  # all of them are entered
     fault = (FAULTS | CONTROLS)[name]
     reference = Reference if fault.kind is Kind.MODEL else None
-    return CHECKS[check](fault.candidate, reference, seed)
+    if known is None:
+        return CHECKS[check](fault.candidate, reference, seed)
+    with remembering(pickle.loads(known.read_bytes())):
+        return CHECKS[check](fault.candidate, reference, seed)
+
+
+def note_calibrations(check: str, seed: int, known: Path) -> Verdict:
+    """What a check says of the reference itself; its calibrations, for others, in a new file."""
+    calibrations: Calibrations = {}
+    with remembering(calibrations):
+        verdict = CHECKS[check](Reference, Reference, seed)
+    known.write_bytes(pickle.dumps(calibrations))
+    return verdict
 
 
 def _story(model: type) -> str:

@@ -197,8 +197,8 @@ class DenormalsAreZero(Reference):
 
     def _forward(self, *arguments: Any) -> None:
         super()._forward(*arguments)
-        for name, array in self.activations().items():
-            if name not in ("tokens", "targets"):
+        for array in self.activations().values():
+            if array.dtype.kind == "f":
                 _flush(array)
 
     def _backward(self, *arguments: Any) -> None:
