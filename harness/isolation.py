@@ -49,6 +49,10 @@ PRELOADED = [
 ]
 """What the server imports once; the seal last, on all of it."""
 
+ENVIRONMENT = {"PYTHONSAFEPATH": "1", "OPENBLAS_NUM_THREADS": "1"}
+"""Of the server, where the user has not said otherwise. What lies in the working directory is none
+of its modules; several processes at once leave NumPy no cores for threads of its own."""
+
 _FRAME = re.compile(r'  File "(?P<file>.+)", line (?P<line>\d+) in (?P<function>.+)')
 _NOISE = re.compile(
     r"\s|File |Thread |Current thread |Fatal Python error|Extension modules|Timeout \(|$"
@@ -114,7 +118,8 @@ class _Process:
         self._said = Path(self._folder.name) / "stderr"
         self._receiver, sender = context.Pipe(duplex=False)
         self._process = context.Process(target=_work, args=(sender, str(self._said), task))
-        self._process.start()
+        with _starting():
+            self._process.start()
         sender.close()
         self.start = time.monotonic()
         self.deadline = self.start + task.limit
@@ -169,6 +174,18 @@ class _Process:
             parts.append(where)
         details = {"said": "\n".join(lines)} if lines else {}
         return Verdict(Status.FAIL, ", ".join(parts), details)
+
+
+@contextlib.contextmanager
+def _starting() -> Iterator[None]:
+    """A context in which what is not set of `ENVIRONMENT` is."""
+    missing = ENVIRONMENT.keys() - os.environ.keys()
+    os.environ |= {name: ENVIRONMENT[name] for name in missing}
+    try:
+        yield
+    finally:
+        for name in missing:
+            del os.environ[name]
 
 
 def _how(status: int | None) -> str:

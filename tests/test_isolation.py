@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -99,3 +101,21 @@ def test_stopping_early_ends_what_is_under_way() -> None:
     for _ in run(tasks, 2):
         break
     assert time.monotonic() - start < 100
+
+
+def test_modules_of_the_working_directory_are_not_the_servers(tmp_path: Path) -> None:
+    script = tmp_path / "bin" / "script.py"
+    script.parent.mkdir()
+    script.write_text(
+        "from cllm.harness import Verdict, isolation\n"
+        "if __name__ == '__main__':\n"
+        "    print(isolation.isolate(Verdict, 'pass', 'fine', limit=30).evidence)\n"
+    )
+    folder = tmp_path / "work" / "cllm"
+    folder.mkdir(parents=True)
+    (folder / "__init__.py").write_text("")
+    environment = {k: v for k, v in os.environ.items() if k != "PYTHONSAFEPATH"}
+    done = subprocess.run(
+        [sys.executable, script], cwd=folder.parent, env=environment, capture_output=True, text=True
+    )
+    assert done.stdout == "fine\n", done.stderr

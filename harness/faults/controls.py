@@ -207,7 +207,9 @@ class DenormalsAreZero(Reference):
 
 
 def _flush(array: Array) -> None:
-    array[np.abs(array) < np.finfo(array.dtype).tiny] = 0
+    denormal = (array != 0) & (np.abs(array) < np.finfo(array.dtype).tiny)
+    if denormal.any():  # what may only be read holds none
+        array[denormal] = 0
 
 
 @control
