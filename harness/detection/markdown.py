@@ -42,8 +42,12 @@ def _opening(matrix: Matrix) -> Iterable[str]:
         "with a fault every check of what it computes is run, and the family of the check that is "
         "named for it; on a control, which is odd and correct, every check: none may fail."
     )
-    if matrix.unproven:
-        yield f"No fault of this run proves {', '.join(f'`{name}`' for name in matrix.unproven)}."
+    for what, names in (
+        ("No fault of this run proves", matrix.unproven),
+        ("On no candidate of this run could be checked (races: `tox -e sanitizers`)", matrix.idle),
+    ):
+        if names:
+            yield f"{what}: {', '.join(f'`{name}`' for name in names)}."
 
 
 def _where(matrix: Matrix) -> str:

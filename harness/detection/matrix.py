@@ -93,9 +93,20 @@ class Matrix:
 
     @property
     def unproven(self) -> list[str]:
-        """Checks that were run, and by none of the faults shown to catch one named for them."""
+        """Checks that judged, and by none of the faults shown to catch one named for them."""
         proven = {name for row in self.faults if row.good for name in row.fault.caught_by}
-        return [name for name in self.checks if name not in proven]
+        return [name for name in self.checks if name not in proven and name not in self.idle]
+
+    @property
+    def idle(self) -> list[str]:
+        """Checks that applied to nothing."""
+        judged = {
+            name
+            for row in self.rows
+            for name, verdict in row.verdicts.items()
+            if verdict.status is not Status.NOT_APPLICABLE
+        }
+        return [name for name in self.checks if name not in judged]
 
 
 def select(only: Iterable[str], skip: Iterable[str]) -> list[Fault]:

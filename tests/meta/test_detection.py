@@ -116,3 +116,11 @@ def test_the_command_plants_and_writes(tmp_path: Path) -> None:
     assert document["machine"]["cpu"]
     assert (tmp_path / "detection.md").read_text().startswith("# What the harness catches")
     assert "LossIsNaN" in (tmp_path / "detection.html").read_text()
+
+
+def test_a_check_that_applied_to_nothing_is_told_apart() -> None:
+    idle = Matrix([row({"races.threads": Status.NOT_APPLICABLE})], seed=0, seconds=1.0)
+    assert (idle.unproven, idle.idle) == ([], ["races.threads"])
+    assert "could be checked (races: `tox -e sanitizers`): `races.threads`." in markdown.render(
+        idle
+    )
