@@ -59,7 +59,7 @@ def environment(sanitizer: str) -> dict[str, str]:
     return {
         "LD_PRELOAD": _library(sanitizer, f"libclang_rt.tsan-{os.uname().machine}.so"),
         "OMP_TOOL_LIBRARIES": _library(sanitizer, "libarcher.so"),
-        "TSAN_OPTIONS": "ignore_noninstrumented_modules=1:exitcode=0:"
+        "TSAN_OPTIONS": "ignore_noninstrumented_modules=1:exitcode=0:die_after_fork=0:"
         f"external_symbolizer_path={symbolizer}",
     }
 
