@@ -44,10 +44,10 @@ def _opening(matrix: Matrix) -> Iterable[str]:
     )
     for what, names in (
         ("No fault of this run proves", matrix.unproven),
-        ("On no candidate of this run could be checked (races: `tox -e sanitizers`)", matrix.idle),
+        ("On no candidate of this run could be checked (races: `tox -e sanitizers`):", matrix.idle),
     ):
         if names:
-            yield f"{what}: {', '.join(f'`{name}`' for name in names)}."
+            yield f"{what} {', '.join(f'`{name}`' for name in names)}."
 
 
 def _where(matrix: Matrix) -> str:
