@@ -48,6 +48,7 @@ LOADER = """\
 import ctypes as _ctypes
 _ctypes.CDLL({library!r}, _ctypes.RTLD_GLOBAL)
 """
+SUFFIX = sysconfig.get_config_var("EXT_SUFFIX")  # now: threads get None while it is looked up
 DIRECTIVES = [
     *("-Xboundscheck=False", "-Xwraparound=False"),
     *("-Xinitializedcheck=False", "-Xcdivision=True"),
@@ -167,7 +168,7 @@ class Build:
         flags = ["-shared", "-O1", *C, "-include", "cllm/optimized/mutant.h", "-Icllm/optimized"]
         include = f"-I{sysconfig.get_path('include')}"
         objects = [self.folder / "kernels.o", self.folder / "choose.o"] if name == "kernels" else []
-        target = self._package / f"{name}{sysconfig.get_config_var('EXT_SUFFIX')}"
+        target = self._package / f"{name}{SUFFIX}"
         compile = ["cc", *flags, include, f"{source}.c", *objects, "-lm", "-o", target]
         self._compile([*cython, *named], folder)
         self._compile(compile, folder)
