@@ -24,6 +24,9 @@ CASES = (
 DEEP = {"B": 2, "T": 280, "D": 132, "H": 1, "F": 1, "V": 135, "K": 130, "M": 131, "P": 0}
 """More tokens than a product takes at once, and sides wide enough to be gathered."""
 
+LONG = {"B": 1, "T": 135, "D": 6, "H": 2, "F": 1, "V": 2, "K": 1, "M": 1, "P": 134}
+"""More queries than attention takes at once."""
+
 VECTORS = ({"V": 1}, {"V": 65}, {"V": 1_000}, {"V": 10_007})
 """Of parameters, gradients and logits."""
 
@@ -73,7 +76,7 @@ _LAYERNORM = of_both("layernorm", "layernorm_forward",
          reads={"x": "BTD", "gain": "D", "shift": "D"}, valid=_wide_rows)  # fmt: skip
 _ATTENTION = of_both("attention", "attention_forward",
          writes={"out": "BTD", "lse": "BHT"}, reads={"qkv": "BT3D"}, scalars={"num_heads": "H"},
-         valid=_whole_heads)  # fmt: skip
+         valid=_whole_heads, cases=(*CASES, LONG))  # fmt: skip
 
 PAIRS = (
     of_both("embedding", "embedding_forward",
@@ -101,10 +104,10 @@ PAIRS = (
     of_both("attention", "attention_backward",
          writes={"dqkv": "BT3D"},
          reads={"dout": "BTD", "qkv": "BT3D", "out": "BTD", "lse": "BHT"},
-         scalars={"num_heads": "H"}, after=_ATTENTION, valid=_whole_heads),
+         scalars={"num_heads": "H"}, after=_ATTENTION, valid=_whole_heads, cases=(*CASES, LONG)),
     of_both("attention", "attention_decode",
          writes={"out": "D"}, adds={"keys": "TD", "values": "TD"}, reads={"qkv": "3D"},
-         scalars={"num_heads": "H", "position": "P"},
+         scalars={"num_heads": "H", "position": "P"}, cases=(*CASES, LONG),
          valid=lambda sizes: _whole_heads(sizes) and sizes["P"] < sizes["T"]),
     of_both("residual", "residual_forward",
          writes={"out": "BTD"}, reads={"x": "BTD", "branch": "BTD"}),
@@ -131,6 +134,10 @@ PAIRS = (
          scalars={"temperature": 0.8, "top_k": None, "top_p": 0.9, "uniform": 0.37}),
     of_both("sampling", "sample", reads={"logits": "V"}, returns="token",
          scalars={"temperature": 1.3, "top_k": 3, "top_p": 1.0, "uniform": 0.73}),
+    of_both("sampling", "sample", reads={"logits": "V"}, returns="token",
+         scalars={"temperature": 1.3, "top_k": 1, "top_p": 1.0, "uniform": 0.99}),
+    of_both("sampling", "sample", reads={"logits": "V"}, returns="token", cases=VECTORS,
+         scalars={"temperature": 1.3, "top_k": 20_000, "top_p": 1.0, "uniform": 0.5}),
     of_both("sampling", "sample", reads={"logits": "V"}, returns="token", cases=VECTORS,
          scalars={"temperature": 1.3, "top_k": None, "top_p": 1.0, "uniform": 0.5},
          adjust=_beside_a_boundary, bound=0.0),
