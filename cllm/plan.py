@@ -67,6 +67,10 @@ class Buffer:
     """Bytes that the address must be a multiple of; 0 asks for the element's own alignment."""
 
     def __post_init__(self) -> None:
+        if not self.shape or min(self.shape) < 1:
+            raise CllmError(f"buffer {self.name} must have axes of 1 or more: got {self.shape}")
+        if self.dtype.kind not in "biufc":
+            raise CllmError(f"buffer {self.name} must hold numbers: got {self.dtype}")
         if math.prod(self.shape) > MAX_ELEMENTS:
             raise CllmError(
                 f"buffer {self.name} {self.shape} would have {math.prod(self.shape)} elements; "

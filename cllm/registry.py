@@ -12,6 +12,7 @@ import importlib.util
 import inspect
 import re
 import sys
+import traceback
 from importlib.metadata import entry_points
 from operator import attrgetter
 from pathlib import Path
@@ -78,13 +79,25 @@ def resolve(location: str, *, here: bool = True) -> Any:
     except (Exception, SystemExit) as error:
         expected = isinstance(error, ImportError | AttributeError | OSError)
         why = error if expected else f"{type(error).__name__}: {error}"
-        raise LookupError(f"cannot be loaded: {why}") from error
+        raise LookupError(f"cannot be loaded: {why}{_origin(error)}") from error
     return found
 
 
+def _origin(error: BaseException) -> str:
+    """Where the user's own code raised it; empty where it was not raised there."""
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [frame for frame in frames if frame.filename not in (__file__, importlib.__file__)]
+    own = [frame for frame in own if not frame.filename.startswith("<frozen ")]
+    return f", raised at {own[-1].filename}:{own[-1].lineno}" if own else ""
+
+
 def _import(where: str, here: bool) -> ModuleType:
+    path = Path(where)
     if where.endswith(".py"):
-        return _import_file(Path(where).resolve(strict=True))
+        return _import_file(path.resolve(strict=True))
+    if path.is_file() or "/" in where or not where.strip("."):
+        what = "a folder" if path.is_dir() else "no Python source file (.py)"
+        raise ImportError(f"{where} is {what}")
     folder = str(Path.cwd())
     if here and folder not in sys.path:
         sys.path.append(folder)

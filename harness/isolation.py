@@ -12,6 +12,7 @@ check has left is in it.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import faulthandler
 import multiprocessing
 import multiprocessing.connection
@@ -22,7 +23,7 @@ import sysconfig
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,15 @@ END_SECONDS = 10.0
 
 TELL_SECONDS = 2.0
 """How long before it is killed a hanging process says where it is."""
+
+MOST = 50_000
+"""Characters of what a process has said, and of each of its verdict's details; the last ones."""
+
+MOST_EVIDENCE = 2_000
+"""Characters of evidence, the first ones."""
+
+ADOPT = 36
+"""PR_SET_CHILD_SUBREAPER of prctl(2): orphans below it become its children."""
 
 PRELOADED = [
     "cllm.harness.isolation",
@@ -142,8 +152,8 @@ class _Process:
             if not answered and self._process.exitcode is None:
                 return self._failed(f"hung: no verdict within {self._limit:g} s")
             verdict: Verdict | None = None
-            with contextlib.suppress(EOFError):
-                verdict = self._receiver.recv() if answered else None
+            if answered:
+                verdict = _receive(self._receiver)
             self._process.join(END_SECONDS)
             status = self._process.exitcode
             if verdict is None or status not in (0, None):
@@ -157,6 +167,7 @@ class _Process:
 
     def kill(self) -> None:
         """End the process and what it has started."""
+        _end(_descendants(self._process.pid))
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.kill()
@@ -166,7 +177,7 @@ class _Process:
 
     def _failed(self, how: str) -> Verdict:
         """A failure, with what the process last said and where it was."""
-        lines = self._said.read_text(errors="replace").splitlines() if self._said.exists() else []
+        lines = _last(self._said).splitlines()
         guarded = [line for line in lines if line.startswith(OUT_OF_BOUNDS)]
         said = [line.strip() for line in lines if not _NOISE.match(line)]
         parts = [guarded[0].removeprefix(OUT_OF_BOUNDS)] if guarded else [how, *said[-1:]]
@@ -194,6 +205,31 @@ def _how(status: int | None) -> str:
     return f"by {signal.Signals(-status).name}"
 
 
+def _receive(receiver: Connection) -> Verdict | None:
+    """What a process has sent; None where that is no verdict, whatever else it is."""
+    try:
+        answer = receiver.recv()
+    except Exception:
+        return None
+    return answer if isinstance(answer, Verdict) else None
+
+
+def _descendants(ancestor: int) -> list[int]:
+    """The processes that one has started, theirs, and so on."""
+    found = []
+    for path in Path(f"/proc/{ancestor}/task").glob("*/children"):
+        with contextlib.suppress(OSError):
+            for child in map(int, path.read_text().split()):
+                found += [child, *_descendants(child)]
+    return found
+
+
+def _end(processes: Iterable[int]) -> None:
+    for process in processes:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.kill(process, signal.SIGKILL)
+
+
 def _place(lines: list[str]) -> str:
     """The innermost Python line outside the harness of a stack that faulthandler has written."""
     frames = [found for found in map(_FRAME.fullmatch, lines) if found]
@@ -207,6 +243,25 @@ def _place(lines: list[str]) -> str:
     return ""
 
 
+def _last(path: Path) -> str:
+    """The end of a file, as much as anybody will read."""
+    try:
+        with path.open("rb") as file:
+            file.seek(max(0, path.stat().st_size - MOST))
+            return file.read().decode(errors="replace")
+    except OSError:
+        return ""
+
+
+def _bounded(verdict: Verdict) -> Verdict:
+    """Without what is too long for anybody to read."""
+    details = {
+        name: value[-MOST:] if isinstance(value, str) else value
+        for name, value in verdict.details.items()
+    }
+    return replace(verdict, evidence=verdict.evidence[:MOST_EVIDENCE], details=details)
+
+
 def _is_candidate(path: Path) -> bool:
     """Whether a source file is neither the harness's nor Python's own."""
     library = _LIBRARY in path.parents and "site-packages" not in path.parts
@@ -215,9 +270,11 @@ def _is_candidate(path: Path) -> bool:
 
 def _work(sender: Connection, said: str, task: Task) -> None:
     """What the process does: say where it is when it ends in a crash, else send the verdict."""
-    os.setsid()  # so that what it starts ends with it
+    os.setsid()  # an interrupt from the terminal is not its business
+    ctypes.CDLL(None).prctl(ADOPT, 1, 0, 0, 0)  # so that what it starts ends with it
     errors = os.open(said, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-    os.dup2(errors, 2)
+    for descriptor in (1, 2):
+        os.dup2(errors, descriptor)
     faulthandler.enable(2)
     faulthandler.dump_traceback_later(max(0.5, task.limit - TELL_SECONDS), file=2)
     from cllm.harness.honesty.sealed import (
@@ -226,5 +283,6 @@ def _work(sender: Connection, said: str, task: Task) -> None:
 
     verdict = confirm(task.function(*task.arguments))
     faulthandler.cancel_dump_traceback_later()
-    sender.send(verdict)
+    sender.send(_bounded(verdict))
+    _end(_descendants(os.getpid()))
     sender.close()

@@ -265,7 +265,7 @@ def test_command_prints_json(mine: str) -> None:
     ("arguments", "error", "said"),
     [
         (["--only", "x"], CllmError, "no check is called 'x'"),
-        (["reference", "--only", "pair"], CllmError, "none of the checks that were chosen"),
+        (["reference", "--only", "pair"], CllmError, "no check is left to run"),
         (["--expect-fail", "x"], CllmError, "NAME=REASON"),
         (["--junit", "no/where.xml"], CllmError, "there is no folder no"),
         (["--output", "x"], click.UsageError, "--output goes with --faults"),
@@ -284,3 +284,36 @@ def test_help_says_what_each_check_shows() -> None:
     text = "".join(CliRunner().invoke(command, ["--help"]).stdout.split())
     for name, known in CHECKS.items():
         assert name + known.summary.replace(" ", "") in text
+
+
+@pytest.mark.parametrize(
+    ("source", "said"),
+    [
+        ("import os; os._exit(0)", "cannot be imported: crashed with exit status 0"),
+        ("import ctypes; ctypes.string_at(0)", "cannot be imported: crashed by SIGSEGV"),
+        ("raise SystemExit(0)", "cannot be loaded: SystemExit: 0"),
+        ("number = 1", "no model, pair or trainer's parts are defined there"),
+    ],
+)
+def test_what_an_import_does_is_done_elsewhere(
+    source: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "hostile.py").write_text(source)
+    monkeypatch.chdir(tmp_path)
+    for arguments in (["hostile.py"], ["optimized", "--reference", "hostile.py"]):
+        result = invoke(*arguments)
+        assert isinstance(result.exception, CllmError)
+        assert said in str(result.exception)
+
+
+def test_what_is_printed_does_not_reach_the_document(mine: str) -> None:
+    Path("prints.py").write_text(
+        "from cllm.reference import Model\n"
+        "print('imported')\n"
+        "class Prints(Model):\n"
+        "    def _update(self, update):\n"
+        "        print('updated')\n"
+        "        super()._update(update)\n"
+    )
+    result = invoke("prints.py", "--only", "training.update", "--json")
+    assert json.loads(result.stdout)["status"] == "pass"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import select
 import subprocess
 import sys
 import time
@@ -119,3 +121,44 @@ def test_modules_of_the_working_directory_are_not_the_servers(tmp_path: Path) ->
         [sys.executable, script], cwd=folder.parent, env=environment, capture_output=True, text=True
     )
     assert done.stdout == "fine\n", done.stderr
+
+
+def test_an_answer_that_is_no_verdict_is_a_failure() -> None:
+    verdict = isolate(dict, limit=30)  # type: ignore[arg-type]
+    assert verdict.status is Status.FAIL
+    junk = "import os\nfor fd in range(3, 64):\n try: os.write(fd, b'junk' * 9)\n except OSError: 0"
+    assert isolate(exec, junk, limit=30).status is Status.FAIL
+    assert isolate(Verdict, Status.PASS, "the next", limit=30).evidence == "the next"
+
+
+def test_what_is_printed_is_not_ours(capfd: pytest.CaptureFixture[str]) -> None:
+    isolate(exec, "import os; print('noise'); os.system('echo noise')", limit=30)
+    assert capfd.readouterr().out == ""
+
+
+def test_a_verdict_too_long_to_read_is_cut() -> None:
+    verdict = isolate(Verdict, Status.FAIL, "x" * 10**6, {"said": "y" * 10**6}, limit=30)
+    assert len(verdict.evidence) < 10_000
+    assert len(verdict.details["said"]) < 100_000
+    assert len(isolate(exec, "raise ValueError('x' * 10**7)", limit=30).details["said"]) < 100_000
+
+
+def test_orphans_end_with_it(tmp_path: Path) -> None:
+    path = tmp_path / "pid"
+    code = f"""
+import os, time
+if os.fork() == 0:
+    os.setsid()
+    if os.fork():
+        os._exit(0)
+    with open({str(path)!r}, "w") as file:
+        print(os.getpid(), file=file)
+    time.sleep(1000)
+while not os.path.exists({str(path)!r}) or not os.path.getsize({str(path)!r}):
+    time.sleep(0.01)
+"""
+    isolate(exec, code + "time.sleep(1000)", limit=1.5)
+    with contextlib.suppress(ProcessLookupError):  # it has ended
+        handle = os.pidfd_open(int(path.read_text()))
+        assert select.select([handle], [], [], 10.0)[0]  # it ends
+        os.close(handle)

@@ -138,3 +138,14 @@ def test_a_buffer_too_large_to_index_is_refused() -> None:
 )
 def test_sizes_for_people(nbytes: int, text: str) -> None:
     assert format_bytes(nbytes) == text
+
+
+@pytest.mark.parametrize("shape", [(), (0, 5), (3, -1)])
+def test_a_buffer_has_elements(shape: tuple[int, ...]) -> None:
+    with pytest.raises(CllmError, match="buffer some must have axes of 1 or more"):
+        Buffer("some", shape, np.dtype(np.float32), Role.SCRATCH)
+
+
+def test_a_buffer_holds_numbers() -> None:
+    with pytest.raises(CllmError, match="buffer some must hold numbers: got object"):
+        Buffer("some", (1,), np.dtype(object), Role.SCRATCH)

@@ -124,6 +124,32 @@ def test_what_cannot_be_meant_is_an_error_at_collection(pytester: pytest.Pyteste
     result.stdout.fnmatch_lines(["*candidate 'no_such_module:Model' cannot be loaded*"])
 
 
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--cllm-seed", "-3"], "--cllm-seed must be an integer of 0 or more: got '-3'"),
+        (["-o", "cllm_seed=xx"], "cllm_seed must be an integer of 0 or more: got 'xx'"),
+        (["--cllm-only", "nope"], "no check is called 'nope'"),
+        (["-o", "cllm_expect_fail=x"], "an expected failure is NAME=REASON: got 'x'"),
+    ],
+)
+def test_wrong_settings_are_said_without_a_stack(
+    pytester: pytest.Pytester, options: list[str], said: str
+) -> None:
+    pytester.makepyfile(
+        test_mine="""
+        from cllm.harness import parametrize_with_checks
+
+        @parametrize_with_checks("reference", only="loss.value")
+        def test_conformance(candidate, check): check(candidate)
+        """
+    )
+    result = run(pytester, "-p", "no:cacheprovider", *options)
+    result.assert_outcomes(errors=1)
+    result.stdout.fnmatch_lines([f"{said}*"])
+    result.stdout.no_fnmatch_line("*Error*")
+
+
 def test_other_tests_pay_nothing(pytester: pytest.Pytester) -> None:
     pytester.makepyfile(
         test_other="""

@@ -71,5 +71,13 @@ def test_a_model_in_a_file_is_found_by_its_path(folder: Path) -> None:
 def test_a_file_that_fails_is_run_again(folder: Path) -> None:
     (folder / "my_model.py").write_text("1 / 0")
     for _ in range(2):
-        with pytest.raises(CllmError, match="ZeroDivisionError"):
+        with pytest.raises(CllmError, match=r"ZeroDivisionError.*, raised at .*my_model\.py:1$"):
             find_model("my_model.py:Mine")
+
+
+@pytest.mark.parametrize("name", ["text.txt:Mine", "inside/:Mine", "..:Mine"])
+def test_what_is_no_source_file_is_said_so(folder: Path, name: str) -> None:
+    (folder / "text.txt").write_text("text")
+    (folder / "inside").mkdir()
+    with pytest.raises(CllmError, match=r"is a folder$|is no Python source file \(\.py\)$"):
+        find_model(name)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 import sysconfig
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import groupby
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,7 +17,7 @@ import pytest
 from click.testing import CliRunner
 
 from cllm.errors import CllmError
-from cllm.harness import Status, Verdict
+from cllm.harness import Status, Verdict, isolation
 from cllm.harness.benchmark import measure, median_ratio
 from cllm.harness.command import verify as command
 from cllm.harness.display import table
@@ -352,7 +352,15 @@ def test_command_prints_tracebacks_where_asked(asked: bool, tmp_path: Path, mine
 def test_command_prints_the_verdicts_so_far_when_interrupted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def interrupted(tasks: object, jobs: int) -> Iterator[tuple[int, Verdict, float]]:
+    run = isolation.run
+
+    def interrupted(
+        tasks: Iterable[isolation.Task], jobs: int = 1
+    ) -> Iterator[tuple[int, Verdict, float]]:
+        given = list(tasks)
+        if len(given) == 1:  # the reference is looked at
+            yield from run(given)
+            return
         yield 0, Verdict(Status.PASS, "fine"), 0.1
         raise KeyboardInterrupt
 

@@ -40,12 +40,14 @@ def buffers(candidate: type[Model], reference: type[Model], seed: int) -> Verdic
         array.view(np.uint8)[...] = generator.integers(0, 256, array.view(np.uint8).shape, np.uint8)
     wrong = dict(_wrong_buffers(plan, right))
     candidate(plan, right)  # what is right is taken
+    before = {name: array.copy() for name, array in right.items()}
 
     def problems() -> Iterator[str]:
         for what, changed in wrong.items():
             given = {**right, **changed}
             present = {name: array for name, array in given.items() if array is not None}
-            yield from _unless_refused(what, partial(candidate, plan, present), present)
+            kept = {name: before[name] for name in right.keys() - changed.keys()}
+            yield from _unless_refused(what, partial(candidate, plan, present), present, kept)
 
     evidence = f"{len(wrong)} wrong sets of {len(right)} buffers were refused before any work"
     return first_of(problems(), evidence)
@@ -111,10 +113,19 @@ def _plan(candidate: type[Model], case: Case) -> Plan:
     )
 
 
-def _unless_refused(what: str, attempt: Attempt, buffers: Mapping[str, Any]) -> Iterator[str]:
-    """What is wrong where an attempt is not refused, or writes to buffers before it is."""
+def _unless_refused(
+    what: str,
+    attempt: Attempt,
+    buffers: Mapping[str, Any],
+    known: Mapping[str, Array] | None = None,
+) -> Iterator[str]:
+    """What is wrong where an attempt is not refused, or writes to buffers before it is.
+
+    `known` are contents that need not be copied again.
+    """
     arrays = {n: array for n, array in buffers.items() if isinstance(array, np.ndarray)}
-    before = {name: array.copy() for name, array in arrays.items()}
+    before = dict(known or {})
+    before |= {name: array.copy() for name, array in arrays.items() if name not in before}
     try:
         attempt()
     except Exception:
@@ -166,7 +177,8 @@ def _wrong_arrays(wanted: Buffer, right: Array) -> Iterator[tuple[str, object]]:
         array = array[index] if how == "strided" else right.copy()[index]
         if not array.flags.c_contiguous:
             yield how, array
-    yield "at an odd address", _array(_aligned(wanted.nbytes + size, 1), 1, wanted)
+    if size > 1:
+        yield "at an odd address", _array(_aligned(wanted.nbytes + size, 1), 1, wanted)
     if wanted.alignment > size:
         apart = _aligned(wanted.nbytes + size, wanted.alignment)
         yield f"at no multiple of {wanted.alignment} bytes", _array(apart, size, wanted)

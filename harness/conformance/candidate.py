@@ -18,7 +18,7 @@ from types import ModuleType
 from typing import Any
 
 from cllm.errors import CllmError
-from cllm.harness.checks.check import Kind
+from cllm.harness.checks.check import Kind, require_reference
 from cllm.harness.pairs.pair import Pair
 from cllm.harness.trainer.parts import TrainerParts
 from cllm.model import Model
@@ -38,11 +38,11 @@ class Candidate:
     """For `find`."""
     kind: Kind
     value: Any
-
-    @property
-    def label(self) -> str:
-        """A short name for people: what the candidate calls itself."""
-        return str(getattr(self.value, "name", "") or getattr(self.value, "__name__", self.kind))
+    """None where another process has found it."""
+    label: str
+    """A short name for people: what the candidate calls itself."""
+    seconds: float = 0.0
+    """What it took to import, where another process has."""
 
 
 def find(name: str) -> list[Candidate]:
@@ -86,7 +86,29 @@ def named(name: str, value: Any) -> list[Candidate]:
         raise _refused(name, f"is no model, pair or trainer's parts: {value!r:.80}")
     if kind is Kind.MODEL and (missing := undefined(value)):
         raise _refused(name, f"is abstract: it does not define {missing}")
-    return [Candidate(name, kind, value)]
+    label = str(getattr(value, "name", "") or getattr(value, "__name__", kind))
+    return [Candidate(name, kind, value, label)]
+
+
+def find_reference(name: str | None, kind: Kind) -> Any:
+    """What candidates of this kind are held against; raises `CllmError` where it does not fit.
+
+    A model against a model, by default `reference`; the parts of a trainer against others, and a
+    pair's candidate against a function: None, by default, leaves both to the check.
+    """
+    if kind is Kind.PAIR:
+        found = None if name is None else look_up(name)
+        if not (found is None or callable(found)):
+            raise CllmError(f"the reference of a pair is a function: {name!r} is {found!r:.80}")
+        return found
+    if name is None and kind is not Kind.MODEL:
+        return None
+    reference = find_one(name or "reference")
+    if reference.kind is not kind:
+        raise CllmError(f"a {kind} is held against a {kind}: {name!r} is a {reference.kind}")
+    if kind is Kind.MODEL:
+        require_reference(reference.value)
+    return reference.value
 
 
 def kind_of(value: Any) -> Kind | None:

@@ -11,7 +11,7 @@ from cllm.cli.options import json_option
 from cllm.cli.progress import say
 from cllm.errors import CllmError
 from cllm.harness.checks import CHECKS
-from cllm.harness.conformance.candidate import find
+from cllm.harness.conformance.discovery import discover
 from cllm.harness.conformance.outcome import Outcome, parse_expectations, status_of
 from cllm.harness.conformance.output import columns, to_json, write_junit
 from cllm.harness.conformance.run import plan
@@ -110,11 +110,13 @@ def check(
         raise click.UsageError("--output goes with --faults")
     if junit is not None and not junit.resolve().parent.is_dir():
         raise CllmError(f"--junit {junit}: there is no folder {junit.parent}")
+    if junit is not None and junit.is_dir():
+        raise CllmError(f"--junit {junit} is a folder")
     expected = parse_expectations(expect_fail, CHECKS)
-    found = [candidate for name in candidates or ("optimized",) for candidate in find(name)]
+    found = [candidate for name in candidates or ("optimized",) for candidate in discover(name)]
     planned = plan(found, only, skip)
     if not planned:
-        raise CllmError("none of the checks that were chosen is for a candidate of this kind")
+        raise CllmError("no check is left to run: --only and --skip leave none for a candidate")
     outcomes: list[Outcome] = []
     try:
         with Display() as display:

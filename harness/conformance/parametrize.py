@@ -78,25 +78,26 @@ class BoundCheck:
 
 
 def parametrize_with_checks(
-    candidates: Iterable[Any],
+    candidates: Any,
     *,
     reference: str | None = None,
-    only: Iterable[str] = (),
-    skip: Iterable[str] = (),
+    only: str | Iterable[str] = (),
+    skip: str | Iterable[str] = (),
     expect_fail: Mapping[str, str] | None = None,
     seed: int | None = None,
 ) -> Callable[[Test], Test]:
     """Make a test function of `candidate` and `check` one test for each check that applies.
 
     A candidate is a subclass of `cllm.Model`, a `Pair`, a `TrainerParts`, a list of them, or a
-    name as `cllm check` takes it. `only` and `skip` are checks or families, `expect_fail` reasons
-    by check why it may fail. `seed` decides the cases, by default `--cllm-seed` or 0.
+    name as `cllm check` takes it; one is given, or a list. `only` and `skip` are checks or
+    families, `expect_fail` reasons by check why it may fail. `seed` decides the cases, by default
+    `--cllm-seed` or 0.
 
     Raises `CllmError` for names that no check has and for what is no candidate.
     """
-    given = Conformance(
-        list(candidates), reference, tuple(only), tuple(skip), dict(expect_fail or {}), seed
-    )
+    listed = list(candidates) if isinstance(candidates, list | tuple) else [candidates]
+    names = [[some] if isinstance(some, str) else list(some) for some in (only, skip)]
+    given = Conformance(listed, reference, *names, dict(expect_fail or {}), seed)
     select(CHECKS, given.only, given.skip)
     if unknown := sorted(set(given.expect_fail) - set(CHECKS)):
         raise CllmError(f"no check is called {unknown[0]!r}, which is expected to fail")

@@ -9,13 +9,18 @@ there is one.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 import pytest
+
+if TYPE_CHECKING:
+    from cllm.harness.conformance.parametrize import Conformance
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add the options and settings."""
     group = parser.getgroup("cllm", "conformance checks of cllm")
-    group.addoption("--cllm-seed", type=int, metavar="N", help="decides the cases of the checks")
+    group.addoption("--cllm-seed", metavar="N", help="decides the cases of the checks")
     group.addoption(
         "--cllm-only", action="append", metavar="NAME", help="run this check or family alone"
     )
@@ -40,32 +45,47 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     given = getattr(metafunc.function, "conformance", None)
     if given is None:
         return
+    from cllm.errors import CllmError
+    from cllm.harness.conformance.parametrize import Conformance
+
+    if isinstance(given, Conformance):
+        try:
+            metafunc.parametrize(("candidate", "check"), _parameters(metafunc, given))
+        except CllmError as error:
+            raise pytest.Collector.CollectError(str(error)) from None
+
+
+def _parameters(metafunc: pytest.Metafunc, given: Conformance) -> list[Any]:
+    """Raises `CllmError` for settings and names that cannot be meant."""
     from cllm.harness.checks import CHECKS
     from cllm.harness.conformance.outcome import parse_expectations
-    from cllm.harness.conformance.parametrize import BoundCheck, Conformance
+    from cllm.harness.conformance.parametrize import BoundCheck
     from cllm.harness.selection import select
 
-    if not isinstance(given, Conformance):
-        return
     config = metafunc.config
     expected = parse_expectations(config.getini("cllm_expect_fail"), CHECKS) | given.expect_fail
     chosen = select(CHECKS, *(_names(config, name) for name in ("cllm_only", "cllm_skip")))
-    seed = given.seed if given.seed is not None else int(config.getini("cllm_seed"))
-    if config.getoption("--cllm-seed") is not None:
-        seed = config.getoption("--cllm-seed")
-    metafunc.parametrize(
-        ("candidate", "check"),
-        [
-            pytest.param(
-                job.candidate,
-                BoundCheck(job.check.name, given.reference, seed),
-                id=f"{job.candidate.label}-{job.check.name}",
-                marks=[pytest.mark.cllm, *_expectation(expected.get(job.check.name))],
-            )
-            for job in given.jobs(metafunc.function)
-            if job.check.name in chosen
-        ],
-    )
+    seed = _seed("cllm_seed", config.getini("cllm_seed")) if given.seed is None else given.seed
+    if (option := config.getoption("--cllm-seed")) is not None:
+        seed = _seed("--cllm-seed", option)
+    return [
+        pytest.param(
+            job.candidate,
+            BoundCheck(job.check.name, given.reference, seed),
+            id=f"{job.candidate.label}-{job.check.name}",
+            marks=[pytest.mark.cllm, *_expectation(expected.get(job.check.name))],
+        )
+        for job in given.jobs(metafunc.function)
+        if job.check.name in chosen
+    ]
+
+
+def _seed(name: str, text: str) -> int:
+    from cllm.errors import CllmError
+
+    if not text.isdecimal():
+        raise CllmError(f"{name} must be an integer of 0 or more: got {text!r}")
+    return int(text)
 
 
 def _names(config: pytest.Config, setting: str) -> list[str]:

@@ -8,16 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
-from cllm.errors import CllmError
 from cllm.harness import isolation
 from cllm.harness.checks import CHECKS, Check
-from cllm.harness.checks.check import Kind, require_reference
-from cllm.harness.conformance.candidate import Candidate, find_one, look_up
+from cllm.harness.conformance.candidate import Candidate, find_one, find_reference
+from cllm.harness.conformance.discovery import require_reference
 from cllm.harness.conformance.outcome import Outcome
 from cllm.harness.selection import select
 from cllm.harness.verdict import Verdict
+
+SLOWER = 3.0
+"""How many times as long as at first an import may take, beside others at once."""
 
 Progress = Callable[[str, int, int], None]
 """Called with a task, how much of it is done, and how much there is."""
@@ -62,12 +63,15 @@ def run(
     `expected` are reasons by check why it may fail. Raises `CllmError` for a reference that does
     not fit.
     """
-    for kind in {job.candidate.kind for job in jobs}:
-        find_reference(reference, kind)
+    if reference is not None:
+        for kind in {job.candidate.kind for job in jobs}:
+            require_reference(reference, kind)
     outcomes: dict[int, Outcome] = {}
     tasks = [
         isolation.Task(
-            run_check, (job.candidate.name, job.check.name, reference, seed), job.check.limit
+            run_check,
+            (job.candidate.name, job.check.name, reference, seed),
+            job.check.limit + SLOWER * job.candidate.seconds,
         )
         for job in jobs
     ]
@@ -92,24 +96,3 @@ def run_check(candidate: str, check: str, reference: str | None, seed: int) -> V
     """The verdict of one check, in this process; candidate and reference by their names."""
     found = find_one(candidate)
     return CHECKS[check](found.value, find_reference(reference, found.kind), seed)
-
-
-def find_reference(name: str | None, kind: Kind) -> Any:
-    """What candidates of this kind are held against; raises `CllmError` where it does not fit.
-
-    A model against a model, by default `reference`; the parts of a trainer against others, and a
-    pair's candidate against a function: None, by default, leaves both to the check.
-    """
-    if kind is Kind.PAIR:
-        found = None if name is None else look_up(name)
-        if not (found is None or callable(found)):
-            raise CllmError(f"the reference of a pair is a function: {name!r} is {found!r:.80}")
-        return found
-    if name is None and kind is not Kind.MODEL:
-        return None
-    reference = find_one(name or "reference")
-    if reference.kind is not kind:
-        raise CllmError(f"a {kind} is held against a {kind}: {name!r} is a {reference.kind}")
-    if kind is Kind.MODEL:
-        require_reference(reference.value)
-    return reference.value

@@ -93,6 +93,8 @@ class Arena:
             if array.dtype.kind in "fc":
                 size = array.dtype.itemsize // (2 if array.dtype.kind == "c" else 1)
                 array.view(f"u{size}")[...] = SIGNALLING[size]
+            elif array.dtype.kind == "b":
+                array.view(np.uint8)[...] = 0xA5  # neither true nor false
             else:
                 array[...] = np.iinfo(array.dtype).min
 

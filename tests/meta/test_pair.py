@@ -157,3 +157,13 @@ def test_what_may_be_refused_may_be_right_instead() -> None:
 
     for candidate in (refusing(softmax), strict_in_shape):
         assert CHECKS["pair.refuses"](a_pair(candidate), None, 0).status is Status.PASS
+
+
+def test_a_reference_that_writes_nothing_shows_nothing() -> None:
+    idle = Pair(
+        lambda out, x: None, lambda out, x: None, writes={"out": "NV"}, reads={"x": "NV"},
+        cases=CASES, refuses=False, name="idle",
+    )  # fmt: skip
+    verdict = CHECKS["pair.values"](idle, None, 0)
+    assert verdict.status is Status.INCONCLUSIVE
+    assert verdict.evidence == "the reference of idle leaves out as it was"
