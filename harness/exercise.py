@@ -6,6 +6,8 @@ Promises: the calls of a model's parts alone; two models built alike and called 
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -92,6 +94,40 @@ class Exercise:
         decoder.reset()
         decoder.feed(self._case.tokens[0])
         return decoder.generate(len(self._uniforms), self._sampling, self._uniforms)
+
+    def load(self) -> None:
+        """The parameters that the models have, loaded again, and prepared once more."""
+        for model in self._models():
+            model.load(model.parameters.copy())
+            model.prepare()
+
+    def refuse(self) -> None:
+        """Arguments that every call must refuse."""
+        wrong = np.full_like(self._case.tokens, self._case.setting.config.vocab_size)
+        ids, update, two = self._case.tokens, self._updates[0], np.full(2, 1.5)
+        for model in self._models():
+            offered = model.planned.operations
+            refused: list[Callable[[], object]] = [partial(model.load, two)]
+            if Operation.EVALUATION in offered:
+                refused += [partial(model.forward, wrong), partial(model.loss, wrong)]
+            if Operation.TRAINING in offered:
+                refused += [
+                    model.backward,
+                    partial(model.step, wrong, ids, update),
+                    partial(model.step, ids, wrong, update),
+                    partial(model.steps, wrong[None], ids[None], [update]),
+                ]
+            if Operation.GENERATION in offered:
+                model.reset()
+                model.feed(ids[0])
+                drawn = partial(model.generate, 2, self._sampling)
+                refused += [partial(model.feed, wrong[0]), partial(drawn, two)]
+            for call in refused:
+                with suppress(ValueError, RuntimeError):
+                    call()
+
+    def _models(self) -> list[Model]:
+        return [model for model in (self.model, self.decoder) if model is not None]
 
     def state(self) -> dict[str, NDArray[Any]]:
         """Copies of what training has made of the parameters and moments, and the last logits."""

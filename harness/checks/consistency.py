@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cllm.config import Config
+from cllm.decoder import Sampling
 from cllm.harness.cases import MEDIUM, Case, Setting, draw_case
 from cllm.harness.checks.check import check
 from cllm.harness.honesty.unobserved import unobserved
 from cllm.harness.judge import compare_cases
-from cllm.harness.runner import Arrays, build, calibrate, tensors
+from cllm.harness.runner import Arrays, build, calibrate, copy, tensors
 from cllm.harness.tolerance import (
+    FORWARD,
     GRADIENTS,
     Comparison,
     compare,
     compare_tensors,
     loss_tolerance,
+    tensor_tolerance,
 )
 from cllm.harness.verdict import Status, Verdict
 from cllm.layout import tensor_views
@@ -135,20 +140,30 @@ def _bounds(exact: Arrays, errors: Arrays) -> tuple[NDArray[np.float64], NDArray
 
 @check("honesty.detects", Operation.TRAINING)
 def detects(candidate: type[Model], reference: type[Model], seed: int) -> Verdict:
-    """Building, loss and a step are right where nothing tells of a test.
+    """A step in each way, and decoding, are right where nothing tells of a test.
 
     Not the stack, the environment, the modules loaded or the arguments: a script's lines run on a
     thread of their own.
     """
 
     def compare_case(case: Case) -> list[Comparison]:
+        case = replace(case, divisor=None)  # `steps` takes none
         exact, errors = calibrate(partial(_one_step, reference), case)
-        return _compared(_by_script(candidate, case), exact, errors)
+        comparisons = []
+        for way in WAYS:
+            left = _by_script(SCRIPTS[way], candidate, case)
+            for one in _compared(
+                _effects(left["model"], left["loss"], left["before"]), exact, errors
+            ):
+                comparisons.append(replace(one, tensor=f"{one.tensor} {way}"))
+        if Operation.GENERATION in candidate.parts:
+            comparisons += _decoded(_by_script(DECODING, candidate, case), reference, case)
+        return comparisons
 
     return compare_cases(compare_case, [MEDIUM], seed)
 
 
-SCRIPT = """
+START = """
     model = Model.create(
         setting.config, setting.batch_size, setting.seq_len, case.parameters,
         operations=("training",), threads=1, dtype="float32",
@@ -156,12 +171,64 @@ SCRIPT = """
     before = model.parameters.copy()
     first, second = model.moments
     first[...], second[...] = case.first_moment, case.second_moment
-    loss = model.step(case.tokens, case.targets, update, case.divisor)
+"""
+
+SCRIPTS = {
+    "by step": f"""{START}
+    loss = model.step(case.tokens, case.targets, update)
+""",
+    "by single calls": f"""{START}
+    model.zero_gradients()
+    model.forward(case.tokens)
+    loss = model.loss(case.targets)
+    model.backward()
+    model.update(update)
+""",
+    "in one call": f"""{START}
+    loss = model.steps(case.tokens[None], case.targets[None], [update])[0]
+""",
+}
+"""By the name of the way."""
+
+DECODING = """
+    model = Model.create(
+        setting.config, 1, setting.seq_len, case.parameters,
+        operations=("generation",), threads=1, dtype="float32",
+    )
+    start = case.tokens[0, :1]
+    model.feed(start)
+    drawn = model.generate(len(uniforms), sampling, uniforms)
+    logits = model.feed(start)
 """
 
 
-def _by_script(candidate: type[Model], case: Case) -> Arrays:
-    """`_one_step`, called by a script."""
-    names = {"Model": candidate, "case": case, "setting": case.setting, "update": _update_of(case)}
-    left = unobserved(SCRIPT, names)
-    return _effects(left["model"], left["loss"], left["before"])
+def _by_script(script: str, candidate: type[Model], case: Case) -> dict[str, Any]:
+    """The names that the script leaves."""
+    names = {
+        "Model": candidate,
+        "case": case,
+        "setting": case.setting,
+        "update": _update_of(case),
+        "sampling": Sampling(0.0),
+        "uniforms": np.zeros(case.setting.seq_len - 2),
+    }
+    return unobserved(script, names)
+
+
+def _decoded(left: dict[str, Any], reference: type[Model], case: Case) -> list[Comparison]:
+    """The last logits, and that the tokens drawn were the most probable."""
+    start, drawn = left["start"], left["drawn"]
+    context = np.concatenate([start, drawn, start])
+    exact, errors = calibrate(partial(_logits, reference, context), case)
+    last = {"logits of decoding": exact["logits"][-1]}
+    bounds = {"logits of decoding": errors["logits"][-1]}
+    comparisons = compare_tensors({"logits of decoding": left["logits"]}, last, bounds, FORWARD)
+    of_drawn = exact["logits"][np.arange(len(drawn)), drawn]
+    tolerance = 2 * tensor_tolerance(exact["logits"], errors["logits"], FORWARD)
+    best = exact["logits"][: len(drawn)].max(-1)
+    return [*comparisons, compare("logits of the tokens drawn", of_drawn, best, tolerance)]
+
+
+def _logits(reference: type[Model], context: NDArray[np.int32], case: Case, dtype: str) -> Arrays:
+    model = build(reference, case, dtype, operation=Operation.EVALUATION)
+    return {"logits": copy(model.forward(context[None])[0])}

@@ -41,8 +41,12 @@ WINDOWS = (
 DRAWN = 4
 """Configurations beside these."""
 
-ONE_TOKEN = Setting(Config(8, 6, 1, 2, 5), 1, 1)
-"""A window of one token: each token drawn is the whole context of the next."""
+ONE_TOKEN = Setting(Config(8, 6, 1, 2, 5), 8, 1)
+"""A window of one token: each token drawn is the whole context of the next. A row for each token,
+so that one forward gives the logits after all."""
+
+MANY_TOKENS = Setting(Config(120, 6, 1, 2, 5), 120, 1)
+"""The same with more tokens than are sorted by hand."""
 
 DRAWS = 500
 """Tokens drawn for each way of sampling."""
@@ -60,6 +64,21 @@ SAMPLINGS = (
     Sampling(1.0, top_k=100),
 )
 """Greedy, at several temperatures, and from what top-k, top-p and both leave."""
+
+EDGES = (
+    Sampling(0.0),
+    Sampling(1.0, top_k=40),
+    Sampling(0.1),
+    Sampling(0.1, top_k=40),
+    Sampling(0.7, top_k=119, top_p=0.9),
+)
+"""Of many tokens: top-k beyond a short list, and temperatures at which few are probable."""
+
+EDGE_DRAWS = 80
+"""Tokens drawn for each of these, a quarter by 0 and a quarter by the largest number below 1."""
+
+COLDEST = Sampling(1e-40)
+"""Of so low a temperature that nothing but the most probable token is left."""
 
 
 @check("generation.cache", Operation.GENERATION)
@@ -121,21 +140,27 @@ def sampling(candidate: type[Model], reference: type[Model], seed: int) -> Verdi
     """Each token drawn is the one its number falls on, and their frequencies are the exact ones.
 
     By rising id, of what temperature, top-k and top-p leave of the probabilities in float64;
-    numbers within rounding of a boundary are left out. The frequencies are tested by chi-squared,
+    numbers within rounding of a boundary are left out. In a network of many tokens a quarter of the
+    numbers is 0 and a quarter the largest below 1. The frequencies are tested by chi-squared,
     with a false alarm in 10⁹ tests at most. At temperature 0 the most probable is drawn; in a
-    second network all tokens are equally probable, so that ties go by rising id.
+    second network all tokens are equally probable, so that ties go by rising id. A temperature of
+    1e-40 draws what 0 does.
     """
+    case, exact, tolerance = _one_token_contexts(reference, ONE_TOKEN, SAMPLINGS, seed)
+    many = _one_token_contexts(reference, MANY_TOKENS, EDGES, seed)
     drawn = 0
-    case, exact, tolerance = _one_token_contexts(reference, seed)
     ties = replace(case, parameters=case.parameters.copy())
     tensor_views(case.setting.config, ties.parameters)["embedding"][...] = 0.0
-    for of, logits, error, count in (
-        (case, exact, tolerance, DRAWS),
-        (ties, np.zeros_like(exact), 0.0, TIED_DRAWS),
+    for of, logits, error, samplings, count in (
+        (case, exact, tolerance, SAMPLINGS, DRAWS),
+        (ties, np.zeros_like(exact), 0.0, SAMPLINGS, TIED_DRAWS),
+        (*many, EDGES, EDGE_DRAWS),
     ):
-        for way, chosen in enumerate(SAMPLINGS):
+        for way, chosen in enumerate(samplings):
             model = build(candidate, of, operation=Operation.GENERATION)
             uniforms = np.random.default_rng([seed, way]).random(count)
+            if samplings is EDGES:
+                uniforms[::4], uniforms[1::4] = 0.0, np.nextafter(1.0, 0.0)
             start = int(of.tokens[0, 0])
             model.feed(np.array([start], np.int32))
             tokens = model.generate(count, chosen, uniforms)
@@ -148,37 +173,62 @@ def sampling(candidate: type[Model], reference: type[Model], seed: int) -> Verdi
             probs = np.array([distribution(row, chosen, error) for row in logits])
             if where := first_unlike(tokens, probs[contexts], uniforms, chosen, error):
                 return Verdict(Status.FAIL, f"{where} ({which}; {of})")
-            if where := unlike_counts(tokens, contexts, probs):
+            if samplings is not EDGES and (where := unlike_counts(tokens, contexts, probs)):
                 return Verdict(Status.FAIL, f"{where} ({which}; {of})")
+    if where := _unlike_greedy(candidate, *many[:2], seed):
+        return Verdict(Status.FAIL, where)
     evidence = (
         f"{drawn:,} tokens are those that their numbers fall on, as often as they are probable, "
-        f"in {len(SAMPLINGS)} ways of sampling"
+        f"in {len(SAMPLINGS) + len(EDGES)} ways of sampling"
     )
     return Verdict(Status.PASS, evidence)
 
 
+def _unlike_greedy(
+    candidate: type[Model], case: Case, logits: NDArray[np.float64], seed: int
+) -> str:
+    """The first token drawn at the lowest temperature that is not the most probable; else empty."""
+    model = build(candidate, case, operation=Operation.GENERATION)
+    context = int(case.tokens[0, 0])
+    model.feed(np.array([context], np.int32))
+    uniforms = np.random.default_rng(seed).uniform(0.01, 0.99, EDGE_DRAWS)
+    for i, token in enumerate(model.generate(EDGE_DRAWS, COLDEST, uniforms).tolist()):
+        if token != (expected := int(logits[context].argmax())):
+            return (
+                f"draw {i}: got token {token}, expected {expected} ({_describe(COLDEST)}; {case})"
+            )
+        context = token
+    return ""
+
+
 def _one_token_contexts(
-    reference: type[Model], seed: int
+    reference: type[Model], setting: Setting, samplings: tuple[Sampling, ...], seed: int
 ) -> tuple[Case, NDArray[np.float64], float]:
     """A case, its logits (V,V) after each token as the only context, and their tolerance.
 
     Drawn until no two logits of a context are closer than rounding, nor a sum of probabilities
     close to a `top_p`, so that what is kept is beyond doubt.
     """
-    tokens = np.arange(ONE_TOKEN.config.vocab_size, dtype=np.int32)
     for draw in range(0, 40, 2):  # odd draws are of smaller batches
-        case = draw_case(ONE_TOKEN, seed, draw)
-        exact, errors = calibrate(partial(_forward, reference, list(tokens[:, None])), case)
+        case = draw_case(setting, seed, draw)
+        exact, errors = calibrate(partial(_after_each, reference), case)
         logits = exact["logits"]
         tolerance = tensor_tolerance(logits, errors["logits"], FORWARD)
         try:
-            for chosen in SAMPLINGS:
+            for chosen in samplings:
                 for row in logits:
                     distribution(row, chosen, tolerance)
         except Inconclusive:
             continue
         return case, logits, tolerance
     raise Inconclusive("no case was drawn in which it is beyond doubt which tokens are kept")
+
+
+def _after_each(reference: type[Model], case: Case, dtype: str) -> Arrays:
+    """`logits` (V,V) after each token as the only context, each in a row of its own."""
+    model = build(reference, case, dtype, operation=Operation.EVALUATION)
+    tokens = np.arange(case.setting.config.vocab_size, dtype=np.int32)
+    return {"logits": copy(model.forward(tokens[:, None])[:, 0])}
 
 
 def _describe(sampling: Sampling) -> str:

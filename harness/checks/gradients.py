@@ -12,7 +12,7 @@ from functools import partial
 import numpy as np
 
 from cllm.harness import activations
-from cllm.harness.cases import MEDIUM, SETTINGS, TINY, Case, draw_case
+from cllm.harness.cases import LARGE, MEDIUM, SETTINGS, TINY, Case, draw_case
 from cllm.harness.checks.check import check
 from cllm.harness.judge import compare_cases
 from cllm.harness.runner import Arrays, build, calibrate, differentiate, tensors
@@ -42,13 +42,13 @@ def against_reference(candidate: type[Model], reference: type[Model], seed: int)
     """Every tensor against the reference's gradient in float64."""
 
     def compare_case(case: Case) -> list[Comparison]:
-        exact, errors = calibrate(partial(differentiate, reference), case)
+        exact, errors = calibrate(partial(differentiate, reference), case, case.setting.neighbors)
         got = differentiate(candidate, case, "float32")
         return compare_tensors(got, exact, errors, GRADIENTS)
 
     return compare_cases(
         compare_case,
-        SETTINGS,
+        (*SETTINGS, *LARGE),
         seed,
         partial(activations.explain, candidate, reference),
         drawn=DRAWN,

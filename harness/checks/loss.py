@@ -10,6 +10,7 @@ import numpy as np
 from cllm.config import Config
 from cllm.harness import activations
 from cllm.harness.cases import (
+    LARGE,
     MEDIUM,
     SETTINGS,
     Case,
@@ -48,7 +49,7 @@ def value(candidate: type[Model], reference: type[Model], seed: int) -> Verdict:
     """Loss and logits of one batch against float64."""
 
     def compare_case(case: Case) -> list[Comparison]:
-        exact, errors = calibrate(partial(evaluate, reference), case)
+        exact, errors = calibrate(partial(evaluate, reference), case, case.setting.neighbors)
         got = evaluate(candidate, case, "float32")
         tolerance = loss_tolerance(exact["loss"], errors["loss"])
         loss = compare("loss", got["loss"], exact.pop("loss"), tolerance)
@@ -56,7 +57,7 @@ def value(candidate: type[Model], reference: type[Model], seed: int) -> Verdict:
 
     return compare_cases(
         compare_case,
-        SETTINGS,
+        (*SETTINGS, *LARGE),
         seed,
         partial(activations.explain, candidate, reference),
         drawn=DRAWN,

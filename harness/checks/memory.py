@@ -37,15 +37,16 @@ STEADY_STEPS = 16
 
 @check("memory.leaks", Operation.EVALUATION)
 def leaks(candidate: type[Model], reference: type[Model], seed: int) -> Verdict:
-    """No memory grows with the steps, passes and tokens: 0 bytes.
+    """No memory grows with steps, passes, tokens, loads or refused calls: 0 bytes.
 
     memray traces n, 2n and 4n of each call after a warm-up; what grows with their number is a
     leak, whatever else Python keeps. The count of the C heap sees what memray does not.
     """
     exercise = Exercise(candidate, _setting(candidate), seed, THREADS)
+    calls = {"loads": exercise.load, "refusals": exercise.refuse, **exercise.calls}
     for _ in range(WARM_UP):
-        exercise.run()
-    calls = dict(exercise.calls)
+        for call in calls.values():
+            call()
     works: dict[str, tuple[Work, int]] = {}
     if step := calls.pop("step", None):
         works["step"] = step, 40

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cllm.config import Config
+from cllm.decoder import Sampling
 from cllm.harness.cases import Case, Setting, draw_case
 from cllm.harness.checks.check import check
 from cllm.harness.runner import Arrays, build, differentiate
@@ -31,8 +32,15 @@ DENORMAL = 1e-40
 DIVISOR = 3e38
 """Near the largest float32: it makes the gradients of a loss denormal, and none vanish."""
 
-UPDATE = Update(1000, 1e-12)
-"""Whatever it does to denormal parameters, they stay denormal."""
+UPDATE = Update(1000, 0.0)
+"""Denormal parameters stay as they are from one step to the next."""
+
+CLIP = 1e-36
+"""Scales gradients of a global norm near 1 so that most of them are denormal."""
+
+GREEDY = Sampling(0.0)
+UNIFORMS = np.zeros(8)
+"""For the tokens that one call draws."""
 
 VISITS = 8
 """Of each input in turn, there and back: what else slows the machine meets them alike."""
@@ -45,7 +53,7 @@ Calls = dict[str, Callable[[], object]]
 
 @check("speed.denormals", Operation.EVALUATION)
 def denormals(candidate: type[Model], reference: type[Model], seed: int) -> Verdict:
-    """Denormal weights, gradients and moments don't slow a step, forward or decoding down.
+    """Denormal weights, gradients and moments slow neither steps nor passes nor decoding down.
 
     A failure takes more than 4 times the processor time of ordinary numbers, and more than twice
     as many times as the reference takes in the same run. That the inputs do lead to denormal
@@ -134,6 +142,11 @@ def _calls(model: type[Model], case: Case) -> Calls:
     if Operation.TRAINING in model.parts:
         trained = build(model, case)
         calls["step"] = lambda: trained.step(case.tokens, case.targets, UPDATE, case.divisor)
+        stepped = build(model, case)
+        # `steps` takes no divisor: it is the clipping that makes its gradients denormal
+        update = UPDATE if case.divisor is None else replace(UPDATE, clip=CLIP)
+        batches = case.tokens[None], case.targets[None]
+        calls["steps"] = lambda: stepped.steps(*batches, [update])
     if Operation.GENERATION in model.parts:
         decoder = build(model, case, operation=Operation.GENERATION)
 
@@ -142,6 +155,14 @@ def _calls(model: type[Model], case: Case) -> Calls:
             decoder.feed(case.tokens[0])
 
         calls["decoding"] = decode
+        generator = build(model, case, operation=Operation.GENERATION)
+
+        def generate() -> None:
+            generator.reset()
+            generator.feed(case.tokens[0, :1])
+            generator.generate(len(UNIFORMS), GREEDY, UNIFORMS)
+
+        calls["generate"] = generate
     return calls
 
 

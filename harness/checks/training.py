@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cllm.harness.cases import GRADIENT_SCALE, MEDIUM, Case, draw_batches, draw_case, draw_updates
+from cllm.check import MAX_SIZE
+from cllm.harness.cases import GRADIENT_SCALE, MEDIUM, Case, draw_batches, draw_case
 from cllm.harness.checks.check import check
 from cllm.harness.judge import compare_cases
 from cllm.harness.runner import (
@@ -22,7 +24,7 @@ from cllm.harness.runner import (
 )
 from cllm.harness.tolerance import GRADIENTS, Comparison, compare, compare_tensors, loss_tolerance
 from cllm.harness.verdict import Status, Verdict
-from cllm.model import Model, Update
+from cllm.model import IGNORED, Model, Update
 from cllm.plan import Operation
 
 Ids = NDArray[np.int32]
@@ -32,20 +34,37 @@ LEARNING_RATE = 0.01
 DRAWN = 3
 """Configurations beside the fixed one."""
 
+CONSTANTS: dict[str, float] = {"beta1": 0.8, "beta2": 0.95, "epsilon": 1e-3}
+"""Unlike the defaults, and an epsilon large enough that it matters where it stands."""
+
 VARIANTS: dict[str, dict[str, float]] = {
     "without decay and clipping": {},
     "with decay": {"weight_decay": 0.5},
     "with clipping": {"clip": 0.1},
     "with decay and clipping": {"weight_decay": 0.5, "clip": 0.1},
     "with a clip that never acts": {"clip": 1e3},
+    "other betas and epsilon": CONSTANTS,
 }
-"""Options of an update."""
+"""Options of an update. One model takes them one after the other: none may outlive its update."""
+
+EDGES: dict[str, tuple[Update, float, float]] = {
+    "first step": (Update(1, LEARNING_RATE), 1.0, 0.0),
+    "step 10,000": (Update(10_000, LEARNING_RATE), 1.0, 1.0),
+    "step 1,000,000": (Update(1_000_000, LEARNING_RATE, beta2=1.0 - 1e-6), 1.0, 1.0),
+    "the last step": (Update(MAX_SIZE, LEARNING_RATE), 1.0, 1.0),
+    "learning rate 0": (Update(1000, 0.0, weight_decay=0.5), 1.0, 1.0),
+    "vast gradients": (Update(1000, LEARNING_RATE, clip=0.1), 1e22, 1.0),
+    "tiny gradients": (Update(1000, LEARNING_RATE, epsilon=1e-14, clip=1e-8), 1e-10, 1e-10),
+    "tiny clip": (Update(1000, LEARNING_RATE, epsilon=1e-14, clip=1e-11), 1e-10, 1e-10),
+}
+"""Updates at the ends of what may be asked for, and factors of gradients and of first moments.
+
+Squares of the vast gradients are beyond float32, the norm of the tiny ones is below 1e-8; what is
+asked of them is well within it.
+"""
 
 STEPS = 6
 """Of runs that must end on the same bytes, two of them before a resume."""
-
-CONSTANTS: dict[str, float] = {"beta1": 0.8, "beta2": 0.95, "epsilon": 1e-3}
-"""Unlike the defaults, and an epsilon large enough that it matters where it stands."""
 
 
 @check("training.moments", Operation.TRAINING)
@@ -57,42 +76,55 @@ def moments(candidate: type[Model], reference: type[Model], seed: int) -> Verdic
     """
 
     def compare_case(case: Case) -> list[Comparison]:
-        comparisons = []
-        for variant, options in VARIANTS.items():
-            run = partial(_expected, reference, options.get("clip"))
-            exact, errors = calibrate(run, case)
-            got = _stepped(candidate, case, options)
-            comparisons += [
-                replace(comparison, tensor=f"{comparison.tensor}, {variant}")
-                for comparison in compare_tensors(got, exact, errors, GRADIENTS)
-            ]
-        return comparisons
+        exact, errors = calibrate(partial(_expected, reference), case)
+        return _compare_variants(_stepped(candidate, case), exact, errors)
 
     return compare_cases(compare_case, [MEDIUM], seed)
 
 
-def _expected(reference: type[Model], clip: float | None, case: Case, dtype: str) -> Arrays:
+def _expected(reference: type[Model], case: Case, dtype: str) -> Arrays:
     """Gradients, clipped, as the first moment has them, and their squares as the second."""
     gradients = differentiate(reference, case, dtype)
     norm = float(np.sqrt(sum((tensor**2).sum() for tensor in gradients.values())))
-    scale = 1.0 if clip is None else min(1.0, clip / norm)
-    return {f"first moment of {name}": scale * tensor for name, tensor in gradients.items()} | {
-        f"second moment of {name}": (scale * tensor) ** 2 for name, tensor in gradients.items()
-    }
+    expected = {}
+    for variant, options in VARIANTS.items():
+        scale = min(1.0, options.get("clip", norm) / norm)
+        for name, tensor in gradients.items():
+            expected[f"{variant}: first moment of {name}"] = scale * tensor
+            expected[f"{variant}: second moment of {name}"] = (scale * tensor) ** 2
+    return expected
 
 
-def _stepped(model: type[Model], case: Case, options: dict[str, float]) -> Arrays:
+def _stepped(model: type[Model], case: Case) -> Arrays:
     """Both moments after a first step, without their bias."""
     built = build(model, case)
-    built.gradients[...] = case.first_moment  # to be ignored
-    for moment in built.moments:
-        moment[...] = 0.0
-    update = Update(1, LEARNING_RATE, **options)
-    built.step(case.tokens, case.targets, update, case.divisor)
-    first, second = tensors(built, "first_moment"), tensors(built, "second_moment")
-    return {
-        f"first moment of {name}": tensor / (1 - update.beta1) for name, tensor in first.items()
-    } | {f"second moment of {name}": tensor / (1 - update.beta2) for name, tensor in second.items()}
+    found = {}
+    for variant, options in VARIANTS.items():
+        _begin(built, case, 0.0)
+        built.gradients[...] = case.first_moment  # to be ignored
+        update = Update(1, LEARNING_RATE, **options)
+        built.step(case.tokens, case.targets, update, case.divisor)
+        for name, tensor in tensors(built, "first_moment").items():
+            found[f"{variant}: first moment of {name}"] = tensor / (1 - update.beta1)
+        for name, tensor in tensors(built, "second_moment").items():
+            found[f"{variant}: second moment of {name}"] = tensor / (1 - update.beta2)
+    return found
+
+
+def _compare_variants(got: Arrays, exact: Arrays, errors: Arrays) -> list[Comparison]:
+    """All that is called "variant: what of tensor", each variant and kind on its own scale."""
+    groups: dict[tuple[str, str], Arrays] = {}
+    for name, tensor in exact.items():
+        variant, _, what = name.partition(": ")
+        groups.setdefault((variant, what.partition(" of ")[0]), {})[name] = tensor
+    comparisons = []
+    for (variant, _), group in groups.items():
+        for found in compare_tensors(got, group, errors, GRADIENTS):
+            still = not any(tensor.any() for tensor in group.values())
+            tensor = f"{found.tensor.partition(': ')[2]}, {variant}"
+            blind_to = () if still else found.blind_to  # that nothing moves is all there is to see
+            comparisons.append(replace(found, tensor=tensor, blind_to=blind_to))
+    return comparisons
 
 
 @check("training.update", Operation.TRAINING)
@@ -100,90 +132,110 @@ def update(candidate: type[Model], reference: type[Model], seed: int) -> Verdict
     """The change of every parameter and both moments in one update from random gradients.
 
     From the moments of a later step, with decay and clipping off and on and with constants unlike
-    the defaults; and from zero moments at the first step.
+    the defaults; from zero moments at the first step; at the largest steps, at learning rate 0 and
+    with vast and tiny gradients. One model takes all of them in turn.
     """
 
     def compare_case(case: Case) -> list[Comparison]:
-        later = {name: Update(case.step, LEARNING_RATE, **o) for name, o in VARIANTS.items()}
-        later["other betas and epsilon"] = Update(case.step, LEARNING_RATE, **CONSTANTS)
-        comparisons = []
-        for name, options in (later | {"first step": Update(1, LEARNING_RATE)}).items():
-            exact, errors = calibrate(partial(_updated, reference, options), case)
-            got = _updated(candidate, options, case, "float32")
-            comparisons += [
-                replace(comparison, tensor=f"{comparison.tensor}, {name}")
-                for comparison in compare_tensors(got, exact, errors, GRADIENTS)
-            ]
-        return comparisons
+        exact, errors = calibrate(partial(_updated, reference), case)
+        return _compare_variants(_updated(candidate, case, "float32"), exact, errors)
 
     return compare_cases(compare_case, [MEDIUM], seed)
 
 
-def _updated(model: type[Model], update: Update, case: Case, dtype: str) -> Arrays:
-    """By tensor the change of the parameters, and the moments after."""
+def _updated(model: type[Model], case: Case, dtype: str) -> Arrays:
+    """By variant and tensor the change of the parameters, and the moments after."""
     generator = np.random.default_rng([case.seed, case.draw])
     shape = case.parameters.shape
     sizes = GRADIENT_SCALE * np.exp(generator.normal(0.0, 1.0, shape))
+    gradients = sizes * generator.choice((-1.0, 1.0), shape)
     built = build(model, case, dtype)
-    built.gradients[...] = (sizes * generator.choice((-1.0, 1.0), shape)).astype(np.float32)
-    if update.step == 1:
-        for moment in built.moments:
-            moment[...] = 0.0
-    start = tensors(built, "parameters")
-    built.update(update)
-    end = tensors(built, "parameters")
-    first, second = tensors(built, "first_moment"), tensors(built, "second_moment")
-    changes = {f"change of {name}": end[name] - start[name] for name in end}
-    changes |= {f"first moment of {name}": tensor for name, tensor in first.items()}
-    return changes | {f"second moment of {name}": tensor for name, tensor in second.items()}
+    results = {}
+    later = {
+        name: (Update(case.step, LEARNING_RATE, **o), 1.0, 1.0) for name, o in VARIANTS.items()
+    }
+    for variant, (update, vast, old) in (later | EDGES).items():
+        start = _begin(built, case, old)
+        built.gradients[...] = (vast * gradients).astype(np.float32)
+        built.update(update)
+        for name, tensor in _moved(built, start).items():
+            results[f"{variant}: {name}"] = tensor
+    return results
 
 
 @check("training.step", Operation.TRAINING)
 def step(candidate: type[Model], reference: type[Model], seed: int) -> Verdict:
     """One step is forward, loss, backward and update: loss, moments and change of the parameters.
 
-    From the moments of a later step, with decay and clipping. The single calls are the
-    reference's, so that a fused step is held to them too.
+    From the moments of a later step, with decay and clipping; then of the same model from the same
+    start with other options; then of a batch no target of which is counted, with a loss of 0. The
+    single calls are the reference's, so that a fused step is held to them too.
     """
 
     def compare_case(case: Case) -> list[Comparison]:
         exact, errors = calibrate(partial(_by_single_calls, reference), case)
         got = _by_step(candidate, case)
-        loss = exact.pop("loss")
-        tolerance = loss_tolerance(loss, errors["loss"])
-        return [
-            compare("loss", got["loss"], loss, tolerance),
-            *compare_tensors(got, exact, errors, GRADIENTS),
-        ]
+        comparisons = []
+        for name in [name for name in exact if name.endswith(": loss")]:
+            loss = exact.pop(name)
+            found = compare(name, got[name], loss, loss_tolerance(loss, errors[name]))
+            tensor = f"loss, {name.partition(': ')[0]}"
+            blind_to = found.blind_to if loss else ()
+            comparisons.append(replace(found, tensor=tensor, blind_to=blind_to))
+        return comparisons + _compare_variants(got, exact, errors)
 
     return compare_cases(compare_case, [MEDIUM], seed, drawn=DRAWN)
 
 
 def _by_single_calls(model: type[Model], case: Case, dtype: str) -> Arrays:
     built = build(model, case, dtype)
-    start = tensors(built, "parameters")
-    built.zero_gradients()
-    built.forward(case.tokens)
-    loss = built.loss(case.targets, case.divisor)
-    built.backward()
-    built.update(_update_of(case))
-    return _moved(built, start, loss)
+
+    def step(targets: Ids, update: Update, divisor: float | None) -> float:
+        built.zero_gradients()
+        built.forward(case.tokens)
+        loss = built.loss(targets, divisor)
+        built.backward()
+        built.update(update)
+        return float(loss)
+
+    return _stages(built, case, step)
 
 
 def _by_step(model: type[Model], case: Case) -> Arrays:
     built = build(model, case)
-    start = tensors(built, "parameters")
-    loss = built.step(case.tokens, case.targets, _update_of(case), case.divisor)
-    return _moved(built, start, loss)
+    return _stages(built, case, partial(built.step, case.tokens))
 
 
-def _update_of(case: Case) -> Update:
-    return Update(case.step, LEARNING_RATE, weight_decay=0.5, clip=0.1)
+def _stages(built: Model, case: Case, step: Callable[[Ids, Update, float | None], float]) -> Arrays:
+    """What each step of one model does from the same start, and its loss."""
+    one = Update(case.step, LEARNING_RATE, weight_decay=0.5, clip=0.1)
+    other = Update(case.step + 5, 2 * LEARNING_RATE, weight_decay=0.1, **CONSTANTS)
+    nothing = np.full_like(case.targets, IGNORED)
+    stages = {
+        "with decay and clipping": (case.targets, one, case.divisor),
+        "with other options": (case.targets, other, case.divisor),
+        "without targets": (nothing, one, None),
+    }
+    results = {}
+    for stage, (targets, update, divisor) in stages.items():
+        start = _begin(built, case)
+        results[f"{stage}: loss"] = np.array(step(targets, update, divisor))
+        results |= {f"{stage}: {name}": tensor for name, tensor in _moved(built, start).items()}
+    return results
 
 
-def _moved(model: Model, start: Arrays, loss: float) -> Arrays:
-    """`loss`, and by tensor what a step from `start` has done."""
-    results = {"loss": np.array(loss)}
+def _begin(model: Model, case: Case, old: float = 1.0) -> Arrays:
+    """The parameters by tensor, loaded again; first moments `old` times the case's."""
+    model.load(case.parameters)
+    first, second = model.moments
+    first[...] = (old * case.first_moment).astype(np.float32)
+    second[...] = (old**2 * case.second_moment).astype(np.float32)
+    return tensors(model, "parameters")
+
+
+def _moved(model: Model, start: Arrays) -> Arrays:
+    """By tensor what an update from `start` has done."""
+    results = {}
     for name, end in tensors(model, "parameters").items():
         results[f"change of {name}"] = end - start[name]
     for moment in ("first_moment", "second_moment"):
@@ -194,7 +246,11 @@ def _moved(model: Model, start: Arrays, loss: float) -> Arrays:
 
 @check("training.steps", Operation.TRAINING)
 def steps(candidate: type[Model], reference: type[Model], seed: int) -> Verdict:
-    """`steps` leaves the same bytes as as many calls of `step`, and gives the same losses."""
+    """`steps` leaves the same bytes as as many calls of `step`, and gives the same losses.
+
+    With options that change from step to step, numbers of steps that are left out, and a batch no
+    target of which is counted.
+    """
     case, tokens, targets, updates = _run_of(seed)
     by_step, at_once = build(candidate, case), build(candidate, case)
     losses = [by_step.step(*one) for one in zip(tokens, targets, updates, strict=True)]
@@ -234,4 +290,10 @@ def _run_of(seed: int) -> tuple[Case, Ids, Ids, list[Update]]:
     generator = np.random.default_rng(seed)
     shape = (MEDIUM.batch_size, MEDIUM.seq_len)
     tokens, targets = draw_batches(MEDIUM.config, generator, STEPS, *shape)
-    return case, tokens, targets, draw_updates(generator, case.step, STEPS)
+    targets[STEPS // 2] = IGNORED
+    rates = generator.uniform(0.002, 0.01, STEPS).tolist()
+    options = list(VARIANTS.values())
+    updates = [
+        Update(case.step + 3 * i, rates[i], **options[i % len(options)]) for i in range(STEPS)
+    ]
+    return case, tokens, targets, updates

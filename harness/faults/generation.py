@@ -183,6 +183,54 @@ class RareTokensNeverDrawn(OwnSampling):
         return super().draw(logits, sampling, 0.95 * uniform)
 
 
+@caught_by("generation.sampling")
+class TwentyKeptAtMost(OwnSampling):
+    """Top-k by a list of twenty, whichever k is asked for."""
+
+    def draw(self, logits: Array, sampling: Sampling, uniform: float) -> int:
+        if sampling.top_k is not None:
+            sampling = dataclasses.replace(sampling, top_k=min(sampling.top_k, 20))
+        return super().draw(logits, sampling, uniform)
+
+
+@caught_by("generation.sampling")
+class ZeroDrawsTheFirstId(OwnSampling):
+    """A number of exactly 0 draws id 0, also where that is not kept."""
+
+    def draw(self, logits: Array, sampling: Sampling, uniform: float) -> int:
+        drawn = super().draw(logits, sampling, uniform)
+        return drawn if uniform > 0 or sampling.temperature == 0 else 0
+
+
+@caught_by("generation.sampling")
+class NearlyOneDrawsTheLastId(OwnSampling):
+    """The largest number below 1 draws the last id, also where that is not kept."""
+
+    def draw(self, logits: Array, sampling: Sampling, uniform: float) -> int:
+        drawn = super().draw(logits, sampling, uniform)
+        return drawn if np.float32(uniform) < 1 or sampling.temperature == 0 else len(logits) - 1
+
+
+@caught_by("generation.sampling")
+class ColdIsGreedy(OwnSampling):
+    """Temperatures below 0.2 taken for 0."""
+
+    def draw(self, logits: Array, sampling: Sampling, uniform: float) -> int:
+        if sampling.temperature < 0.2:
+            sampling = dataclasses.replace(sampling, temperature=0.0)
+        return super().draw(logits, sampling, uniform)
+
+
+@caught_by("generation.sampling")
+class TemperatureOfFloat32(OwnSampling):
+    """Logits divided by the temperature in float32: below 1e-38 they are infinite or not numbers."""
+
+    def draw(self, logits: Array, sampling: Sampling, uniform: float) -> int:
+        if 0.0 < sampling.temperature < float(np.finfo(np.float32).tiny):
+            return len(logits) - 1
+        return super().draw(logits, sampling, uniform)
+
+
 @caught_by("generation.chunks")
 class LastTokenNotFed(Reference):
     """The last token of a call is not fed back, so that the next call does not know it."""

@@ -67,11 +67,27 @@ def _one_seed(config: Config, generator: np.random.Generator) -> Array:
     return initialize(config, np.random.default_rng(0))
 
 
+def _two_layers(config: Config, generator: np.random.Generator) -> Array:
+    parameters = initialize(config, generator)
+    for name, view in tensor_views(config, parameters).items():
+        if name.endswith("ff_out_weight"):
+            view *= math.sqrt(2 * config.num_layers) / 2
+    return parameters
+
+
+def _one_width(config: Config, generator: np.random.Generator) -> Array:
+    parameters = initialize(config, generator)
+    tensor_views(config, parameters)["embedding"][...] *= (config.embed_dim / 48) ** 0.75
+    return parameters
+
+
 for _name, _story, _initialize in (
     ("ZeroWeights", "Zero-initialised weights through which no gradient flows", _zeros),
     ("ZeroGains", "LayerNorm gains of zero: nothing behind them learns", _zero_gains),
     ("OutputNotScaled", "W2 without its 1/sqrt(2L)", _plain_output),
     ("EmbeddingTooWide", "Embeddings of standard deviation D^(-1/2)", _wide_embedding),
+    ("OutputForTwoLayers", "W2 scaled as for two layers, whatever L is", _two_layers),
+    ("EmbeddingForOneWidth", "Embeddings of 48^(-3/4), whatever D is", _one_width),
     ("UniformWeights", "Uniform weights of the right standard deviation", _uniform),
     ("LayersAlike", "Every layer a copy of the first", _same_layers),
     ("NoSeed", "Weights that no seed decides", _unseeded),

@@ -12,7 +12,7 @@ import threading
 from multiprocessing import shared_memory, util
 from typing import Any, ClassVar
 
-from cllm.harness.faults.catalogue import caught_by, control
+from cllm.harness.faults.catalogue import Array, caught_by, control
 from cllm.harness.faults.native import defects
 from cllm.model import Update
 from cllm.reference import Model as Reference
@@ -88,6 +88,28 @@ class LeaksPerToken(Reference):
     def _decode(self, *arguments: Any) -> None:
         super()._decode(*arguments)
         LAST["token"] = _allocate(24)
+
+
+@caught_by("memory.leaks")
+class KeepsWhatItRefuses(Reference):
+    """Every array that was refused is kept, with the exception."""
+
+    def _check_ids(self, name: str, ids: Array, lowest: int) -> None:
+        try:
+            super()._check_ids(name, ids, lowest)
+        except ValueError as error:
+            KEPT.append((error, ids))
+            raise
+
+
+@caught_by("memory.leaks")
+class KeepsWhatItLoads(Reference):
+    """A copy of all parameters that were ever loaded."""
+
+    def load(self, parameters: Array) -> None:
+        """Copy the parameters in."""
+        super().load(parameters)
+        self.__dict__.setdefault("loaded", []).append(self.parameters.copy())
 
 
 @caught_by("memory.models")

@@ -54,3 +54,21 @@ class SlowOnDenormalMoments(Reference):
     def _update(self, *arguments: Any) -> None:
         super()._update(*arguments)
         assist(*self.moments)
+
+
+@caught_by("speed.denormals")
+class SlowManySteps(Reference):
+    """A slow-down on denormal weights in the call of many steps alone."""
+
+    def _steps(self, *arguments: Any) -> Any:
+        assist(self.parameters.copy())
+        return super()._steps(*arguments)
+
+
+@caught_by("speed.denormals")
+class SlowGeneration(Reference):
+    """A slow-down on denormal weights in the call that draws tokens alone."""
+
+    def _generate(self, *arguments: Any) -> Any:
+        assist(self.parameters.copy())
+        return super()._generate(*arguments)

@@ -76,8 +76,8 @@ class StepIgnoresTheDivisor(Reference):
     """A step that divides by its own count of targets, whatever divisor is given."""
 
     def _step(self, batch_size: int, seq_len: int, divisor: float, update: Update) -> float:
-        counted = int((self.activations()["targets"] >= 0).sum())
-        return super()._step(batch_size, seq_len, float(counted), update)
+        counted = max(1.0, float((self.activations()["targets"] >= 0).sum()))
+        return super()._step(batch_size, seq_len, counted, update)
 
 
 class OwnSteps(Reference):
@@ -174,7 +174,7 @@ class DecayWithoutItsRate(Reference):
     """Weight decay that is not scaled by the learning rate."""
 
     def _update(self, update: Update) -> None:
-        decay = update.weight_decay / update.learning_rate
+        decay = update.weight_decay / (update.learning_rate or 1.0)
         super()._update(dataclasses.replace(update, weight_decay=decay))
 
 

@@ -2,8 +2,9 @@
 
 Promises: what was replaced since the seal was taken is named, and put back: a name in a module or
 a class, the code or the defaults of a function, an entry of a table. Sealed are Python's built-in
-functions and clocks, NumPy's functions, and all of the harness and the reference, as far as they
-were imported by then.
+functions, clocks, statistics and pipes, NumPy's functions, and all of the harness and the
+reference, as far as they were imported by then. What is added to a class, in the way of what it
+inherits, is removed.
 Leaves out: what C code writes into memory; candidates and planted faults.
 """
 
@@ -11,13 +12,22 @@ from __future__ import annotations
 
 import builtins
 import math
+import multiprocessing.connection
+import multiprocessing.reduction
+import pickle
+import statistics
 import sys
 import time
 from collections.abc import Iterator, MutableMapping
 from types import FunctionType, ModuleType
 from typing import Any
 
-_PYTHON = (builtins, math, time)
+_PYTHON = (
+    *(builtins, math, statistics, time),
+    *(multiprocessing.connection, multiprocessing.reduction, pickle),
+)
+"""What figures are made with, and what carries a verdict to the process that asked for it."""
+
 _ABSENT = object()
 _IMMUTABLE_TYPE = 1 << 8
 """Flag of types whose attributes Python code cannot set (CPython's Py_TPFLAGS_IMMUTABLETYPE)."""
@@ -47,7 +57,7 @@ class Seal:
                     broken.append(f"{name}.{key}")
                     _put(owner, key, value)
             for key in [key for key in now if key not in before] if whole else ():
-                if not isinstance(now[key], ModuleType) and not _is_dunder(key):
+                if not (isinstance(now[key], ModuleType) or _is_dunder(key) or key in _BOOKKEEPING):
                     broken.append(f"{name}.{key}")
                     _remove(owner, key)
         for function, code in self._functions.values():
@@ -79,7 +89,8 @@ class Seal:
         if owner.__flags__ & _IMMUTABLE_TYPE:
             return
         own = {key: value for key, value in vars(owner).items() if key not in _BOOKKEEPING}
-        self._scopes.append(((name, owner, vars(owner)), own, False))  # type: ignore[arg-type]
+        whole = not _of(sys.modules[owner.__module__], "numpy")
+        self._scopes.append(((name, owner, vars(owner)), own, whole))  # type: ignore[arg-type]
         for value in own.values():
             self._take_code(value)
 
@@ -143,4 +154,7 @@ def _put(owner: Any, key: Any, value: Any) -> None:
 
 
 def _remove(owner: Any, key: Any) -> None:
-    vars(owner).pop(key, None)
+    if isinstance(owner, type):
+        type.__delattr__(owner, key)
+    else:
+        vars(owner).pop(key, None)

@@ -58,7 +58,7 @@ def test_the_size_that_matters_is_named(fault: str, check: str, size: str) -> No
         ("GradientOverflows", "gradients.extremes", r"not finite, logits beyond ±80: got \d+"),
         ("SmallGradientsVanish", "gradients.extremes", r"a vast divisor \[.*\]: got 0, expected"),
         ("ZeroingLeavesTheEmbedding", "gradients.accumulate", r"gradients after zero_gradients:"),
-        ("LossAfterTheStep", "training.step", r"^loss: got"),
+        ("LossAfterTheStep", "training.step", r"^loss, with other options: got"),
         ("LossesOfTheLastStep", "training.steps", r"^losses \[0\] is \S+ and \S+, step by step"),
         ("MasterWeightsInSecret", "training.resume", r"^parameters \[\d+\] is .* a resume"),
         ("FirstIdsForTopK", "generation.sampling", r"^draw \d+: got token .* top_k 3"),

@@ -36,6 +36,8 @@ EVIDENCE = {
     "RewritesCode": "tampered with the code of cllm.harness.tolerance.compare",
     "ShadowsABuiltin": "tampered with cllm.harness.tolerance.max",
     "EverythingIsFinite": "tampered with numpy.isfinite",
+    "ChangesTheMedian": "tampered with statistics.median",
+    "AnswersForTheCheck": "tampered with multiprocessing.connection.Connection.send",
     "HandsBackTheInput": "forward handed its input back",
 }
 

@@ -56,6 +56,8 @@ def test_control_passes(check: str) -> None:
         ("LeaksUnseen", ("each step leaks ", "seen in the count of the C heap alone")),
         ("CachesByStep", ("each step leaks ", "faults/memory.py:", "in _forward")),
         ("LeaksPerToken", ("each round of ", "generation leaks ", "in _decode")),
+        ("KeepsWhatItRefuses", ("each round of loads, refusals, ", " leaks ")),
+        ("KeepsWhatItLoads", ("each round of loads, refusals, ", " leaks ")),
         ("LeaksAnObjectEachEpoch", ("each round of models leaks ", "plan.py:", "in allocate")),
         ("AllocatesInTheStep", ("1 allocations in a step ", "faults/memory.py:", "in _step")),
         ("LeavesAFileOpen", ("4 models left 4 file descriptors behind: ", "(/dev/null)")),

@@ -29,6 +29,8 @@ EVIDENCE = {
     "SharesItsContext": "what generation returned",
     "SlowOnDenormalActivations": "times as long with denormal weights",
     "SlowOnDenormalGradients": "step takes",
+    "SlowManySteps": "steps takes",
+    "SlowGeneration": "generate takes",
     "SlowOnDenormalMoments": "times as long with denormal gradients and moments",
 }
 

@@ -69,6 +69,8 @@ def test_odd_parts_pass(odd: str, name: str) -> None:
         ("LayerNormsNotSaved", "checkpoint.roundtrip", "layer0.ln1_gain [0] of the parameters"),
         ("WarmupFalls", "training.schedule", "tolerance"),
         ("ZeroWeights", "training.initialization", "no gradient flows into layer0.qkv_weight"),
+        ("OutputForTwoLayers", "training.initialization", "layer0.ff_out_weight: standard dev"),
+        ("EmbeddingForOneWidth", "training.initialization", "embedding: standard deviation"),
     ],
 )
 def test_the_evidence_says_where(fault: str, check: str, evidence: str) -> None:
