@@ -36,9 +36,10 @@ def initialization(
 ) -> Problems:
     """Fresh parameters: E normal with D^(-3/4), matrices 0.02, W2 over sqrt(2L), gains 1, others 0.
 
-    A gradient flows into every tensor; the same seed gives the same bytes, another one others. An
-    honest candidate fails for less than one seed in a million: mean and standard deviation may be
-    6.5 standard errors off, sqrt(n) times the distance from the normal distribution is below 3.2.
+    In two networks. A gradient flows into every tensor; the same seed gives the same bytes, another
+    one others. An honest candidate fails for less than one seed in a million: mean and standard
+    deviation may be 6.5 standard errors off, sqrt(n) times the distance from the normal
+    distribution is below 3.2.
     """
     for config in CONFIGS:
         yield from _problems(candidate, config, seed)
@@ -97,8 +98,8 @@ def _not_normal(config: Config, name: str, values: NDArray[np.float64]) -> Probl
         ("mean", values.mean(), 0.0, deviation / math.sqrt(n)),
     ):
         if abs(got - wanted) > DEVIATIONS * error:
-            tolerance = DEVIATIONS * error
-            yield f"{name}: {what} {got:.4g}, expected {wanted:.4g}, tolerance {tolerance:.2g} ({describe(config)})"
+            expected = f"expected {wanted:.4g}, tolerance {DEVIATIONS * error:.2g}"
+            yield f"{name}: {what} {got:.4g}, {expected} ({describe(config)})"
     ranked = np.sort(values / (deviation * math.sqrt(2)))
     below = 0.5 * (1 + np.array([math.erf(value) for value in ranked]))
     steps = np.arange(n + 1) / n

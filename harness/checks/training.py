@@ -121,9 +121,9 @@ def _compare_variants(got: Arrays, exact: Arrays, errors: Arrays) -> list[Compar
     for (variant, _), group in groups.items():
         for found in compare_tensors(got, group, errors, GRADIENTS):
             still = not any(tensor.any() for tensor in group.values())
-            tensor = f"{found.tensor.partition(': ')[2]}, {variant}"
+            called = f"{found.tensor.partition(': ')[2]}, {variant}"
             blind_to = () if still else found.blind_to  # that nothing moves is all there is to see
-            comparisons.append(replace(found, tensor=tensor, blind_to=blind_to))
+            comparisons.append(replace(found, tensor=called, blind_to=blind_to))
     return comparisons
 
 

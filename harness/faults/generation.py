@@ -223,7 +223,7 @@ class ColdIsGreedy(OwnSampling):
 
 @caught_by("generation.sampling")
 class TemperatureOfFloat32(OwnSampling):
-    """Logits divided by the temperature in float32: below 1e-38 they are infinite or not numbers."""
+    """Logits divided by the temperature in float32: below 1e-38 they are no numbers."""
 
     def draw(self, logits: Array, sampling: Sampling, uniform: float) -> int:
         if 0.0 < sampling.temperature < float(np.finfo(np.float32).tiny):

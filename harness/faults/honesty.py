@@ -126,7 +126,7 @@ class UpdatesInAThread(Reference):
 
     def _update(self, update: Any) -> None:
         def later() -> None:
-            time.sleep(0.005)
+            time.sleep(0.05)
             Reference._update(self, update)
 
         threading.Thread(target=later, daemon=True).start()
@@ -140,7 +140,7 @@ class ForwardInAThread(Reference):
 
     def _forward(self, *arguments: Any) -> None:
         def later() -> None:
-            time.sleep(0.005)
+            time.sleep(0.05)
             Reference._forward(self, *arguments)
 
         self.worker = threading.Thread(target=later, daemon=True)

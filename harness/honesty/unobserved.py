@@ -25,7 +25,7 @@ TELLING_NAMES = ("PYTEST", "TOX", "CLLM_", "HYPOTHESIS", "COVERAGE", "GITHUB_")
 
 TELLING_MODULES = ("cllm.harness", "pytest", "_pytest", "hypothesis", "unittest", "tox")
 
-PATIENCE = 0.1
+PATIENCE = 0.5
 """Seconds to wait for threads; some never end."""
 
 
