@@ -31,7 +31,7 @@ cdef extern from "kernels/kernels.h":
             float *out, const float *x, float a, float shift, Py_ssize_t n
         ) noexcept nogil
         void exp_double(
-            double *out, const float *x, double a, double shift, Py_ssize_t n
+            double *out, const float *x, double a, double top, Py_ssize_t n
         ) noexcept nogil
         void gelu(float *out, float *slope, const float *x, Py_ssize_t n) noexcept nogil
         void layernorm_forward(

@@ -10,6 +10,8 @@ import numpy as np
 from cllm.check import check_number
 from cllm.decoder import Sampling
 
+from libc.float cimport DBL_MAX
+
 from .arguments cimport floats, shape_of
 from .kernels cimport kernels
 
@@ -89,7 +91,7 @@ cdef int sample_body(
             if logits[v] == top:
                 return v
         return 0  # none is a number
-    kernels.exp_double(weights, logits, 1.0 / temperature, top / temperature, V)
+    kernels.exp_double(weights, logits, min(1.0 / temperature, DBL_MAX), top, V)
     if top_k > 0 or top_p < 1.0:
         last = last_kept(weights, order, logits, V, top_k, top_p)
         for v in range(V):

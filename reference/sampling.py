@@ -24,7 +24,8 @@ def sample(
     if temperature == 0.0:
         return int(order[0])
     kept = logits[order].astype(np.float64)
-    weights = np.exp((kept - kept[0]) / temperature)  # (K,)
+    with np.errstate(over="ignore"):  # to minus infinity, whose weight is 0
+        weights = np.exp((kept - kept[0]) / temperature)  # (K,)
     if top_p < 1.0:
         cumulative = weights.cumsum()
         order = order[: np.searchsorted(cumulative, top_p * cumulative[-1]) + 1]

@@ -95,9 +95,14 @@ def parametrize_with_checks(
 
     Raises `CllmError` for names that no check has and for what is no candidate.
     """
-    listed = list(candidates) if isinstance(candidates, list | tuple) else [candidates]
-    names = [[some] if isinstance(some, str) else list(some) for some in (only, skip)]
-    given = Conformance(listed, reference, *names, dict(expect_fail or {}), seed)
+    given = Conformance(
+        list(candidates) if isinstance(candidates, list | tuple) else [candidates],
+        reference,
+        [only] if isinstance(only, str) else list(only),
+        [skip] if isinstance(skip, str) else list(skip),
+        dict(expect_fail or {}),
+        seed,
+    )
     select(CHECKS, given.only, given.skip)
     if unknown := sorted(set(given.expect_fail) - set(CHECKS)):
         raise CllmError(f"no check is called {unknown[0]!r}, which is expected to fail")

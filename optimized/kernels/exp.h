@@ -63,13 +63,14 @@ static float exp_sum(float *out, const float *x, float a, float shift, ptrdiff_t
     return vec_sum((sums[0] + sums[1]) + (sums[2] + sums[3]));
 }
 
-/* out = exp(a x - shift) in double precision, for arguments up to 0: exp(r), |r| <= ln(2)/2, by its
- * series to r^13, whose rest is below 2^-57. Below -708 it is 0. */
-static void exp_double(double *out, const float *x, double a, double shift, ptrdiff_t n)
+/* out = exp(a (x - top)) in double precision, for x up to top: exp(r), |r| <= ln(2)/2, by its series
+ * to r^13, whose rest is below 2^-57. Below -708 it is 0. (a x - a top would lose all its digits
+ * where a is large.) */
+static void exp_double(double *out, const float *x, double a, double top, ptrdiff_t n)
 {
     const double magic = 6755399441055744.0;  /* 1.5 * 2^52: adding it rounds to an integer */
     for (ptrdiff_t i = 0; i < n; i++) {
-        const double given = a * x[i] - shift;
+        const double given = a * (x[i] - top);
         const double y = given < -708.0 ? -708.0 : given;
         const double rounded = y * 1.4426950408889634 + magic, k = rounded - magic;
         const double r = (y - k * 0.693147180369123816490) - k * 1.90821492927058770002e-10;

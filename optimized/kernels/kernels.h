@@ -55,7 +55,7 @@ typedef struct {
     float (*exp_sum)(float *out, const float *x, float a, float shift, ptrdiff_t n);
 
     /* the same in double precision; a x - shift <= 0 */
-    void (*exp_double)(double *out, const float *x, double a, double shift, ptrdiff_t n);
+    void (*exp_double)(double *out, const float *x, double a, double top, ptrdiff_t n);
 
     /* out = gelu(x), slope = its derivative; either may be NULL or x */
     void (*gelu)(float *out, float *slope, const float *x, ptrdiff_t n);
