@@ -129,6 +129,13 @@ def test_an_exception_is_located_where_it_was_raised(
     )
 
 
+def test_an_exception_of_the_harness_alone_is_located_too() -> None:
+    with pytest.raises(CllmError) as caught:
+        require_reference(type("Narrow", (Reference,), {"dtypes": frozenset({"float32"})}))
+    own = caught.value.with_traceback(caught.value.__traceback__.tb_next)  # type: ignore[union-attr]
+    assert "checks/check.py:" in from_exception(own).evidence
+
+
 # -- comparisons -----------------------------------------------------------------------------
 
 
@@ -211,12 +218,21 @@ def test_alterations_of_a_vector_and_of_more_axes() -> None:
     assert altered["a shift by one row"].tolist() == [[[6, 7], [0, 1]], [[2, 3], [4, 5]]]
     assert altered["the transpose"].tolist() == [[[0, 2], [4, 6]], [[1, 3], [5, 7]]]
     assert all(array.shape == cube.shape for array in altered.values())
+    uneven = dict(alterations(np.arange(6.0).reshape(1, 2, 3)))
+    assert uneven["a shift by one row"].tolist() == [[[3, 4, 5], [0, 1, 2]]]
+    assert uneven["the transpose"].tolist() == [[[0, 3, 1], [4, 2, 5]]]
 
 
 def test_an_alteration_at_the_tolerance_is_one_that_passes() -> None:
     """0.9 times 10 is off by 1: a tolerance of 1 is blind to it, a smaller one is not."""
     assert "0.9 times" in compare("x", [10.0], [10.0], 1.0 + 1e-12).blind_to
     assert "0.9 times" not in compare("x", [10.0], [10.0], 1.0 - 1e-12).blind_to
+    assert compare("x", [1.0], [1.0], 1.0).blind_to[0] == "zeros"
+
+
+def test_an_element_without_an_error_is_never_the_worst() -> None:
+    assert compare("x", [1.0, 3.0], [1.0, 2.0], [0.0, 0.5]).index == (1,)
+    assert compare("x", [1.0, 2.1], [1.0, 2.0], [0.5, 0.5]).index == (1,)
 
 
 # -- from comparisons to a verdict -----------------------------------------------------------
