@@ -110,8 +110,8 @@ def _runs() -> Iterator[tuple[str, Run]]:
     for name, check in CHECKS.items():
         if check.kind is Kind.MODEL:
             yield name, partial(check, cllm.optimized.Model, Reference, 0)
-        for pair in PAIRS if check.kind is Kind.PAIR else ():
-            yield f"{name} {pair.name}", partial(check, pair, None, 0)
+        for number, pair in enumerate(PAIRS if check.kind is Kind.PAIR else ()):
+            yield f"{name} {pair.name} {number}", partial(check, pair, None, 0)
 
 
 def _in_fork(number: int, runs: list[tuple[str, Run, float]]) -> tuple[str, str] | None:
