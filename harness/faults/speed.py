@@ -13,8 +13,8 @@ from cllm.harness.faults.catalogue import Array, Patched, caught_by
 from cllm.reference import Model as Reference
 from cllm.reference import linear
 
-PRODUCTS = 4
-"""That such a number takes part in; few."""
+PRODUCTS = 32
+"""That such a number takes part in: a penalty well above what separates slow from noise."""
 
 
 def assist(*arrays: Array) -> None:
