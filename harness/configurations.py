@@ -7,7 +7,9 @@ Leaves out: the edges, which are always run beside them (`cllm.harness.cases.SET
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 
 import hypothesis
 from hypothesis import strategies as st
@@ -23,6 +25,8 @@ SIZES = (512, 2, 4, 16, 64, 4, 32)
 
 TRIES = 60
 """Smaller settings that are tried; each costs less than the case that has failed."""
+
+_SEARCHES: ContextVar[bool] = ContextVar("_SEARCHES", default=True)
 
 OPTIONS = hypothesis.settings(
     database=None,
@@ -58,12 +62,25 @@ def _sizes_to(largest: int) -> st.SearchStrategy[int]:
     )
 
 
-def smallest_failing(setting: Setting, fails: Callable[[Setting], bool]) -> Setting:
+@contextmanager
+def without_search() -> Iterator[None]:
+    """A context in which nothing smaller is searched: that it fails is all that is asked."""
+    token = _SEARCHES.set(False)
+    try:
+        yield
+    finally:
+        _SEARCHES.reset(token)
+
+
+def smallest_failing(setting: Setting, fails: Callable[[Setting], bool]) -> Setting | None:
     """A setting for which `fails`, as it does for the one given, and no size of which can shrink.
 
     Each size is halved towards 1 (D in whole heads, and at least `LEAST_WIDTH`), V first, as long
-    as that fails as well. Where `TRIES` do not suffice it is the smallest that was found.
+    as that fails as well. Where `TRIES` do not suffice it is the smallest that was found; None in
+    `without_search`.
     """
+    if not _SEARCHES.get():
+        return None
     config = setting.config
     sizes = [
         config.vocab_size, config.num_layers, config.num_heads, config.head_dim, config.ff_dim,

@@ -86,8 +86,10 @@ def compare_cases(
     return name_smallest(verdict, smallest_failing(small, fails))
 
 
-def name_smallest(verdict: Verdict, setting: Setting) -> Verdict:
-    """The verdict with the smallest setting that fails in its evidence and details."""
+def name_smallest(verdict: Verdict, setting: Setting | None) -> Verdict:
+    """The verdict with the smallest setting that fails in its evidence and details, if any."""
+    if setting is None:
+        return verdict
     evidence = f"{verdict.evidence}; smallest failing configuration: {setting}"
     return replace(
         verdict, evidence=evidence, details={**verdict.details, "smallest": str(setting)}

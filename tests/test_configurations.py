@@ -9,7 +9,13 @@ import pytest
 
 from cllm.config import Config
 from cllm.harness.cases import SETTINGS, Setting
-from cllm.harness.configurations import SIZES, TRIES, draw_settings, smallest_failing
+from cllm.harness.configurations import (
+    SIZES,
+    TRIES,
+    draw_settings,
+    smallest_failing,
+    without_search,
+)
 
 REAL = SETTINGS[-1]
 ODD = Setting(Config(30, 15, 3, 3, 9), 4, 9)
@@ -80,7 +86,15 @@ def test_the_smallest_that_fails(
 def test_a_start_narrower_than_any_other_is_kept_where_wider_ones_pass() -> None:
     narrow = Setting(Config(3, 2, 1, 1, 1), 1, 1)
     assert smallest_failing(narrow, lambda setting: setting == narrow) == narrow
-    assert smallest_failing(narrow, lambda setting: True).config.embed_dim == 4
+    wider = smallest_failing(narrow, lambda setting: True)
+    assert wider is not None
+    assert wider.config.embed_dim == 4
+
+
+def test_without_search_nothing_is_tried() -> None:
+    with without_search():
+        assert smallest_failing(REAL, lambda setting: pytest.fail("tried")) is None
+    assert str(smallest_failing(REAL, lambda setting: True)) == "V 1 D 4 L 1 H 1 F 1 B 1 T 1"
 
 
 def test_the_search_ends() -> None:

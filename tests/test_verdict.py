@@ -369,6 +369,7 @@ def test_name_smallest_keeps_what_was_said() -> None:
     assert verdict.evidence == f"off; smallest failing configuration: {SETTING}"
     assert verdict.details == {"cases": 2, "smallest": str(SETTING)}
     assert (verdict.status, verdict.check) == (Status.FAIL, "x.y")
+    assert name_smallest(verdict, None) is verdict
 
 
 # -- checks ----------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ import inspect
 import pickle
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -21,6 +21,7 @@ import numpy as np
 
 from cllm.harness.checks import CHECKS
 from cllm.harness.checks.check import Kind
+from cllm.harness.configurations import without_search
 from cllm.harness.runner import Calibrations, remembering
 from cllm.harness.trainer.parts import TrainerParts
 from cllm.harness.verdict import Verdict
@@ -91,14 +92,17 @@ def plant_parts(name: str, story: str, *checks: str, hangs: bool = False, **part
 def check_fault(name: str, check: str, seed: int, known: Path | None = None) -> Verdict:
     """What a check says of the fault or control of this name, in whatever process.
 
+    The smallest failing configuration is searched by the checks that are named for it alone.
     `known` is a file of `note_calibrations`.
     """
     import_module("cllm.harness.faults")  # all of them are entered
     fault = (FAULTS | CONTROLS)[name]
     reference = Reference if fault.kind is Kind.MODEL else None
-    if known is None:
-        return CHECKS[check](fault.candidate, reference, seed)
-    with remembering(pickle.loads(known.read_bytes())):
+    with ExitStack() as stack:
+        if check not in fault.caught_by:
+            stack.enter_context(without_search())
+        if known is not None:
+            stack.enter_context(remembering(pickle.loads(known.read_bytes())))
         return CHECKS[check](fault.candidate, reference, seed)
 
 
