@@ -33,6 +33,10 @@ COMMANDS = {
         "Hold any candidate to every check that applies.",
     ),
     "bench": ("cllm.harness.bench.command:bench", "Measure speed, against other libraries too."),
+    "compare": (
+        "cllm.harness.compare.command:compare",
+        "Say whether one build is slower than another.",
+    ),
     "completion": ("cllm.cli.completion:completion", "Print the shell's completion script."),
 }
 

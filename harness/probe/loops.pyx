@@ -8,6 +8,7 @@ cdef extern from "loops.h" nogil:
     double probe_read(
         const char *level, int threads, double seconds, const float *floats, size_t count
     )
+    void probe_chain(Py_ssize_t count)
     double probe_hand_over(int one, int other, int rounds)
 
 
@@ -40,6 +41,12 @@ def read_rate(str level, int threads, double seconds, const float[::1] floats):
     with nogil:
         rate = probe_read(at, threads, seconds, &floats[0], <size_t> floats.shape[0])
     return measured(rate, threads)
+
+
+def chain(Py_ssize_t count):
+    """Take so many multiply-adds, each of which waits for the one before."""
+    with nogil:
+        probe_chain(count)
 
 
 def hand_over_seconds(int one, int other, int rounds):

@@ -1,0 +1,151 @@
+"""A second witness: the machine instructions of a training step, counted by valgrind's callgrind.
+
+Promises: the same build gives the same count, to the instruction, however busy the machine is.
+What keeps it so: one thread, a fixed hash seed, an environment of nothing else, no garbage
+collection, the same batch from the same parameters, counting between two requests around the step
+alone, and the least of several steps: a candidate that looks at a clock does now and then a few
+instructions more.
+Leaves out: what `BLIND` says; other processors than x86-64, whose requests are written differently.
+"""
+
+from __future__ import annotations
+
+import platform
+import re
+import shutil
+import signal
+import subprocess
+import tempfile
+from pathlib import Path
+
+from cllm.harness.bench.configurations import Configuration
+from cllm.harness.compare.comparison import Instructions
+
+GATE = 0.001
+"""The share by which instructions have to differ to be called more or fewer."""
+
+LIMIT = 600.0
+"""Seconds that one count may take."""
+
+BLIND = (
+    "Instructions are counted on one thread of a processor as valgrind simulates it: without "
+    "AVX-512, and regardless of what an instruction takes. They show neither memory bandwidth nor "
+    "caches nor threads."
+)
+
+ENVIRONMENT = {
+    "PYTHONHASHSEED": "0",
+    "OMP_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
+}
+"""All of it."""
+
+WORKER = """
+import ctypes, gc, mmap, sys
+
+import numpy as np
+
+from cllm import Config, Update
+from cllm.layout import initialize
+from cllm.registry import find_model
+
+# A function of one argument that hands valgrind a request (valgrind.h): outside of it, it does
+# nothing. mov rax, rdi; xor edx, edx; rol rdi by 3, 13, 61 and 51; xchg rbx, rbx; mov rax, rdx; ret
+CODE = "4889f8 31d2 48c1c703 48c1c70d 48c1c73d 48c1c733 4887db 4889d0 c3"
+page = mmap.mmap(-1, mmap.PAGESIZE, prot=mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC)
+page.write(bytes.fromhex(CODE))
+address = ctypes.addressof(ctypes.c_char.from_buffer(page))
+request = ctypes.CFUNCTYPE(ctypes.c_size_t, ctypes.c_void_p)(address)
+base = ord("C") << 24 | ord("T") << 16
+dump, start, stop = ((ctypes.c_size_t * 6)(base + number) for number in (0, 4, 5))
+
+candidate, *numbers = sys.argv[1:]
+V, D, L, H, F, B, T, seed, steps = map(int, numbers)
+generator = np.random.default_rng(seed)
+config = Config(V, D, L, H, F)
+model = find_model(candidate).create(config, B, T, initialize(config, generator), threads=1)
+tokens, targets = generator.integers(0, V, (2, B, T), np.int32)
+update = Update(1, 0.0)  # a learning rate of 0: each step finds the same parameters
+gc.disable()
+for _ in range(2):
+    model.step(tokens, targets, update)
+for _ in range(steps):
+    request(start)
+    model.step(tokens, targets, update)
+    request(stop)
+    request(dump)
+"""
+"""What runs under valgrind, in an environment of the past too: on the public interface alone."""
+
+
+class NotCounted(Exception):
+    """The instructions could not be counted; says why in one line."""
+
+
+def count_instructions(
+    python: Path,
+    candidate: str,
+    configuration: Configuration,
+    *,
+    seed: int,
+    steps: int,
+    limit: float = LIMIT,
+) -> int:
+    """The least number of instructions that one of `steps` equal training steps takes.
+
+    `python` is the interpreter of an environment that cllm is installed in; `candidate` is found
+    there, or from the current folder. Raises `NotCounted` where valgrind is missing, the worker
+    fails, or it takes longer than `limit` seconds. A step takes some fifty times as long as it
+    does alone; starting takes some seconds.
+    """
+    valgrind = shutil.which("valgrind")
+    if valgrind is None:
+        raise NotCounted("valgrind is not installed")
+    if platform.machine() != "x86_64":
+        raise NotCounted(f"instructions are counted on x86_64 alone: this is {platform.machine()}")
+    setting = configuration.setting
+    config = setting.config
+    sizes = (config.vocab_size, config.embed_dim, config.num_layers, config.num_heads)
+    sizes += (config.ff_dim, setting.batch_size, setting.seq_len)
+    with tempfile.TemporaryDirectory() as folder:
+        output = Path(folder) / "counts"
+        command = [
+            *(valgrind, "--tool=callgrind", "--instr-atstart=no", "--combine-dumps=yes"),
+            *(f"--callgrind-out-file={output}", str(python), "-P", "-c", WORKER, candidate),
+            *map(str, (*sizes, seed, steps)),
+        ]
+        _run(command, limit)
+        found = re.findall(r"^totals: (\d+)$", output.read_text(), re.MULTILINE)
+    counts = [int(total) for total in found[:steps]]  # what follows is the end of the program
+    if len(counts) < steps or not all(counts):
+        raise NotCounted(f"callgrind counted {len(counts)} of {steps} steps")
+    return min(counts)
+
+
+def witness(base: int, head: int) -> Instructions:
+    """What two counts say, at the gate."""
+    ratio = head / base
+    verdict = "more" if ratio > 1 + GATE else "fewer" if ratio < 1 - GATE else "same"
+    return Instructions(base, head, ratio, verdict)
+
+
+def _run(command: list[str], limit: float) -> None:
+    """Run it to its end."""
+    try:
+        done = subprocess.run(
+            command, env=ENVIRONMENT, capture_output=True, timeout=limit, text=True, check=False
+        )
+    except subprocess.TimeoutExpired:
+        raise NotCounted(f"took longer than {limit:.0f} s") from None
+    except OSError as error:
+        raise NotCounted(f"valgrind cannot be run: {error}") from error
+    if done.returncode:
+        raise NotCounted(_why(done.returncode, done.stderr))
+
+
+def _why(status: int, errors: str) -> str:
+    """The worker's last words, without valgrind's own."""
+    how = f"by {signal.Signals(-status).name}" if status < 0 else f"with exit status {status}"
+    lines = [line for line in errors.splitlines() if line.strip() and not line.startswith("==")]
+    return f"the worker ended {how}" + (f": {lines[-1].strip()}" if lines else "")

@@ -1,0 +1,159 @@
+"""Rounds of equal and of slowed builds, recorded while a load comes and goes.
+
+Promises: every round holds two processes of each build, visited as a live comparison visits its
+four; two builds are the same code at another place. The slowdowns are set at the start, from the
+time of a step and of the extra work, and measured again from all that was recorded.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import cllm
+from cllm.harness.bench.configurations import CONFIGURATIONS
+from cllm.harness.bench.task import Kind
+from cllm.harness.benchmark import Progress
+from cllm.harness.compare.power.load import Load
+from cllm.harness.compare.power.slowed import NAME, VARIABLE
+from cllm.harness.compare.run import Benchmark, prepare_work
+from cllm.harness.compare.session import Launch, Work, visit_round
+from cllm.harness.probe.loops import chain
+
+SLOWDOWNS = (0.01, 0.02, 0.03, 0.05, 0.10)
+BASE, COPY = "base", "copy"
+
+CALIBRATION_ROUNDS = 5
+CHAIN = 20_000
+"""Multiply-adds that are timed to know what one takes."""
+
+
+@dataclass(frozen=True)
+class Moment:
+    """One recorded round."""
+
+    start: float
+    """Seconds since the start of the recording."""
+    seconds: float
+    load: str
+    fastest: Mapping[str, Sequence[float]]
+    """By build, of each of its processes: seconds of a step in the fastest window."""
+    mean: Mapping[str, Sequence[float]]
+    """The same in the mean of all visits."""
+
+
+@dataclass(frozen=True)
+class Recording:
+    """All rounds with so many threads."""
+
+    threads: int
+    work: Mapping[str, int]
+    """By build, the multiply-adds that were added to a step."""
+    moments: Sequence[Moment]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Numbers, strings and lists alone."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, document: Mapping[str, Any]) -> Recording:
+        """The inverse."""
+        moments = [Moment(**moment) for moment in document["moments"]]
+        return cls(document["threads"], document["work"], moments)
+
+
+def benchmark(threads: int) -> Benchmark:
+    """The small configuration."""
+    return Benchmark(CONFIGURATIONS["small"], Kind.STEP, threads)
+
+
+def launches(folder: Path, work: int) -> dict[str, Launch]:
+    """Base, and its copy at another place with so much extra work."""
+    here = Path(cllm.__file__).parent
+    there = folder / "another" / "place"
+    if not there.exists():
+        shutil.copytree(here, there / "cllm", symlinks=False)
+    return {
+        BASE: Launch(NAME, sys.executable, {VARIABLE: "0", "PYTHONPATH": str(here.parent)}),
+        COPY: Launch(NAME, sys.executable, {VARIABLE: str(work), "PYTHONPATH": str(there)}),
+    }
+
+
+def calibrate(work: Work, folder: Path, seed: int) -> dict[float, int]:
+    """By slowdown the multiply-adds that make it, from the fastest steps and chains."""
+    generator, seconds, chains = np.random.default_rng(seed), [], []
+    for _ in range(CALIBRATION_ROUNDS):
+        visited = visit_round([launches(folder, 0)[BASE]] * 2, [work], generator)
+        seconds += [process.seconds[work.name] for process in visited]
+        for _ in range(200):
+            start = time.perf_counter()
+            chain(CHAIN)
+            chains.append((time.perf_counter() - start) / CHAIN)
+    step, one = float(np.median(seconds)), min(chains)
+    return {slowdown: round(slowdown * step / one) for slowdown in SLOWDOWNS}
+
+
+def record(
+    threads: Sequence[int], seconds: float, folder: Path, seed: int, progress: Progress
+) -> list[Recording]:
+    """Rounds of `seconds` in all, of each number of threads in turn."""
+    works = {
+        count: prepare_work(benchmark(count), seed, folder / f"{count}.npz") for count in threads
+    }
+    progress("calibrating", 0, 1)
+    extra = {count: calibrate(work, folder, seed) for count, work in works.items()}
+    moments: dict[int, list[Moment]] = {count: [] for count in threads}
+    generator, start = np.random.default_rng(seed), time.monotonic()
+    with Load(seed) as load:
+        while (passed := time.monotonic() - start) < seconds:
+            progress(f"recording: {load.state}", round(passed), round(seconds))
+            for count in threads:
+                moments[count].append(
+                    _moment(works[count], extra[count], folder, generator, load, start)
+                )
+    progress("recording: done", round(seconds), round(seconds))
+    return [
+        Recording(
+            count,
+            {BASE: 0, COPY: 0} | {f"{slowdown:g}": work for slowdown, work in extra[count].items()},
+            moments[count],
+        )
+        for count in threads
+    ]
+
+
+def _moment(
+    work: Work,
+    extra: Mapping[float, int],
+    folder: Path,
+    generator: np.random.Generator,
+    load: Load,
+    begin: float,
+) -> Moment:
+    """A round of all builds, two processes of each."""
+    builds = launches(folder, 0) | {
+        f"{slowdown:g}": launches(folder, count)[COPY] for slowdown, count in extra.items()
+    }
+    start, state = time.monotonic(), load.state
+    visited = visit_round([*builds.values()] * 2, [work], generator)
+    name, count = work.name, len(builds)
+    return Moment(
+        start - begin,
+        time.monotonic() - start,
+        state,
+        {
+            build: [visited[i + k].seconds[name] for k in (0, count)]
+            for i, build in enumerate(builds)
+        },
+        {
+            build: [float(np.mean(visited[i + k].means[name])) for k in (0, count)]
+            for i, build in enumerate(builds)
+        },
+    )

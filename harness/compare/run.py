@@ -1,0 +1,287 @@
+"""A comparison from start to end: every benchmark, each only as long as its answer is open.
+
+Promises: both sides are first held against each other: a side that computes something else is not
+called faster. What cannot be measured is an entry with its reason.
+Leaves out: how a side is built (`cllm.harness.compare.builds`).
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cllm.harness import probe
+from cllm.harness.bench.configurations import Configuration
+from cllm.harness.bench.flops import call_flops
+from cllm.harness.bench.process import WorkerFailed
+from cllm.harness.bench.task import Kind
+from cllm.harness.bench.visit import CHECKED_STEPS
+from cllm.harness.bench.workload import draw_workload
+from cllm.harness.benchmark import Progress, median_ratio
+from cllm.harness.commit import to_dict
+from cllm.harness.compare.builds import Build
+from cllm.harness.compare.comparison import Comparison, Entry, Interval, Outcome, Side
+from cllm.harness.compare.instructions import NotCounted, count_instructions, witness
+from cllm.harness.compare.sequential import Decision, decide, looks_before
+from cllm.harness.compare.session import Launch, Visited, Work, visit_round
+from cllm.harness.machine import fingerprint
+
+TOLERANCE = 1e-4
+"""Relative, between the first losses of both sides; float32 is off by some 1e-6 there."""
+
+
+COUNTED_STEPS = 3
+"""Of which the least counts."""
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """What is measured on both sides."""
+
+    configuration: Configuration
+    kind: Kind
+    threads: int
+
+    @property
+    def name(self) -> str:
+        """`small step, 2 threads`."""
+        threads = f"{self.threads} thread{'s' if self.threads > 1 else ''}"
+        return f"{self.configuration.name} {self.kind}, {threads}"
+
+
+@dataclass
+class Pairs:
+    """What rounds have given so far: logarithms of ratios of speeds."""
+
+    effects: list[float] = field(default_factory=list)
+    """Head over base."""
+    noise: list[float] = field(default_factory=list)
+    """Base over base and head over head."""
+    rates: tuple[list[float], ...] = field(default_factory=lambda: ([], [], [], []))
+    """Of base, head, base again, head again."""
+
+    def add(self, visited: Sequence[Visited], work: str) -> None:
+        """A round of base, head, base, head."""
+        found = [process.rate(work) for process in visited]
+        base, head, base_again, head_again = np.log(found).tolist()
+        self.effects += [head - base, head_again - base_again]
+        self.noise += [base_again - base, head_again - head]
+        for rates, rate in zip(self.rates, found, strict=True):
+            rates.append(rate)
+
+
+@dataclass(frozen=True)
+class Round:
+    """Four processes: base, head, base, head."""
+
+    processes: Sequence[Visited]
+    peak: float
+    """FLOP/s of the machine at that moment."""
+
+
+def compare(
+    base: Build,
+    head: Build,
+    benchmarks: Sequence[Benchmark],
+    *,
+    budget: float,
+    minimum_effect: float,
+    instructions: bool,
+    seed: int,
+    progress: Progress,
+) -> Comparison:
+    """Hold head against base; `budget` are the seconds that one benchmark may take.
+
+    With `instructions` callgrind counts those of a step, on one thread, as a second witness.
+    """
+    start, machine, entries = time.monotonic(), fingerprint(), []
+    with tempfile.TemporaryDirectory() as scratch:
+        for place, benchmark in enumerate(benchmarks):
+            work = prepare_work(benchmark, seed, Path(scratch) / f"{place}.npz")
+            visit = rounds(base.launch, head.launch, work, np.random.default_rng((seed, place)))
+            entry = measure(
+                benchmark,
+                visit,
+                budget=budget,
+                minimum_effect=minimum_effect,
+                seed=seed,
+                progress=progress,
+            )
+            if instructions:
+                progress(f"{benchmark.name}: counting instructions", 0, 1)
+                entry = add_instructions(entry, benchmark, base.launch, head.launch, seed)
+            entries.append(entry)
+    return Comparison(
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        base=Side(base.name, base.kind, base.version, to_dict(base.commit)),
+        head=Side(head.name, head.kind, head.version, to_dict(head.commit)),
+        entries=tuple(entries),
+        machine=machine,
+        level=probe.level(),
+        settings={
+            "configurations": list(dict.fromkeys(b.configuration.name for b in benchmarks)),
+            "kinds": list(dict.fromkeys(str(b.kind) for b in benchmarks)),
+            "threads": sorted({b.threads for b in benchmarks}),
+            "candidate": head.launch.candidate,
+            "budget": budget,
+            "minimum_effect": minimum_effect,
+            "instructions": instructions,
+            "seed": seed,
+        },
+        seconds=time.monotonic() - start,
+    )
+
+
+def rounds(
+    base: Launch, head: Launch, work: Work, generator: np.random.Generator
+) -> Callable[[], Round]:
+    """What gives the next round of a live comparison."""
+
+    def visit() -> Round:
+        visited = visit_round([base, head, base, head], [work], generator)
+        return Round(visited, probe.fma_peak(work.threads))
+
+    return visit
+
+
+def measure(
+    benchmark: Benchmark,
+    visit: Callable[[], Round],
+    *,
+    budget: float,
+    minimum_effect: float,
+    seed: int,
+    progress: Progress,
+    clock: Callable[[], float] = time.monotonic,
+) -> Entry:
+    """Rounds until a look decides or the budget is spent, by a clock of seconds."""
+    setting = benchmark.configuration.setting
+    entry = Entry(
+        name=benchmark.name,
+        configuration=benchmark.configuration.name,
+        kind=str(benchmark.kind),
+        threads=benchmark.threads,
+        unit="steps/s" if benchmark.kind.is_training else "tokens/s",
+        outcome=Outcome.INCONCLUSIVE,
+        reason="",
+        sizes={
+            **setting.config.to_dict(),
+            "batch_size": setting.batch_size,
+            "seq_len": setting.seq_len,
+        },
+        flops=_flops(benchmark),
+    )
+    pairs, peaks, start, decision = Pairs(), [], clock(), None
+    spent, longest = 0.0, 0.0
+    while decision is None or decision.outcome is Outcome.INCONCLUSIVE:
+        if spent + longest > budget:
+            break
+        seen_so_far = "open" if decision is None else _interval(decision.interval)
+        progress(f"{benchmark.name}: {seen_so_far}", round(spent), round(budget))
+        try:
+            seen = visit()
+        except WorkerFailed as error:
+            return replace(entry, reason=f"cannot be measured: {error}", seconds=spent)
+        if reason := _difference(benchmark, seen.processes):
+            return replace(entry, reason=reason, seconds=clock() - start)
+        pairs.add(seen.processes, benchmark.name)
+        peaks.append(seen.peak)
+        if looks_before(len(pairs.effects)) > looks_before(len(pairs.effects) - 2):
+            decision = decide(pairs.effects, minimum_effect)
+        longest = max(longest, clock() - start - spent)
+        spent = clock() - start
+    progress(f"{benchmark.name}: done", round(budget), round(budget))
+    entry = replace(entry, **_rates(pairs), peaks=tuple(peaks), seconds=spent)
+    if decision is None:
+        reason = f"too few samples: {len(pairs.effects)} pairs of processes in {budget:g} s"
+        return replace(entry, reason=reason)
+    head = [*pairs.rates[1], *pairs.rates[3]]
+    low = median_ratio(head, [*pairs.rates[0], *pairs.rates[2]], seed)
+    return replace(
+        entry,
+        outcome=decision.outcome,
+        reason=_reason(decision, minimum_effect, budget),
+        ratio=Interval(*low),
+        decision=decision.interval,
+        noise=decide(pairs.noise, minimum_effect).interval,
+        detectable=decision.detectable,
+    )
+
+
+def add_instructions(
+    entry: Entry, benchmark: Benchmark, base: Launch, head: Launch, seed: int
+) -> Entry:
+    """The entry with what callgrind counts on both sides, or why it does not."""
+    if benchmark.kind is not Kind.STEP or benchmark.threads > 1:
+        return replace(entry, instructions_reason="counted of training steps, on one thread")
+    if entry.ratio is None:
+        return replace(entry, instructions_reason="not measured either")
+    try:
+        counts = [
+            count_instructions(
+                Path(side.python),
+                side.candidate,
+                benchmark.configuration,
+                seed=seed,
+                steps=COUNTED_STEPS,
+            )
+            for side in (base, head)
+        ]
+    except NotCounted as error:
+        return replace(entry, instructions_reason=str(error))
+    return replace(entry, instructions=witness(*counts))
+
+
+def prepare_work(benchmark: Benchmark, seed: int, path: Path) -> Work:
+    """The workload in a file that any version can read."""
+    workload = draw_workload(benchmark.configuration.setting, seed)
+    parameters = workload.parameters.astype(np.float32)
+    np.savez(path, parameters=parameters, tokens=workload.tokens, targets=workload.targets)
+    checked = CHECKED_STEPS if benchmark.kind.is_training else workload.new_tokens
+    sizes = list(workload.setting.config.to_dict().values())
+    return Work(benchmark.name, str(benchmark.kind), sizes, benchmark.threads, path, checked)
+
+
+def _flops(benchmark: Benchmark) -> int:
+    """Of one step or one token."""
+    setting = benchmark.configuration.setting
+    made = 1 if benchmark.kind.is_training else setting.seq_len - 1
+    return call_flops(setting, benchmark.kind) // made
+
+
+def _difference(benchmark: Benchmark, visited: Sequence[Visited]) -> str:
+    """Where head computes something else than base; empty where it does not."""
+    base, head = (process.built[benchmark.name]["results"] for process in visited[:2])
+    tolerance = TOLERANCE if benchmark.kind.is_training else 0.0
+    what = "loss of step" if benchmark.kind.is_training else "token"
+    for place, (mine, other) in enumerate(zip(head, base, strict=True), 1):
+        if not abs(mine - other) <= tolerance * abs(other):  # NaN is different
+            return f"computes something else: {what} {place} is {mine:.9g}, base has {other:.9g}"
+    return ""
+
+
+def _rates(pairs: Pairs) -> Mapping[str, Any]:
+    names = ("base", "head", "base_again", "head_again")
+    return {name: tuple(rates) for name, rates in zip(names, pairs.rates, strict=True)}
+
+
+def _reason(decision: Decision, minimum_effect: float, budget: float) -> str:
+    """One line."""
+    found = _interval(decision.interval)
+    match decision.outcome:
+        case Outcome.SAME:
+            return f"{found}: a difference of {minimum_effect:.3g} or more is excluded"
+        case Outcome.INCONCLUSIVE:
+            return f"{found}: still open after {budget:g} s"
+    return f"{found}: equality is excluded"
+
+
+def _interval(interval: Interval) -> str:
+    return f"ratio {interval.ratio:.4f} ({interval.low:.4f} to {interval.high:.4f})"

@@ -1,0 +1,137 @@
+"""Both sides of a benchmark in one session, in processes that are made anew again and again.
+
+Promises: a round is four processes, two of each side, visited in turn there and back, so that a
+drift of the machine falls on all alike; where a process happens to lie in memory is drawn anew each
+time (Mytkowicz et al. 2009, "Producing wrong data without doing anything obviously wrong!"). What
+else runs on a machine only adds to a time, so a process counts with its fastest window of about a
+millisecond (Chen & Revels 2016, "Robust benchmarking in noisy environments"). Base and head are
+held against each other in two pairs a round, and each side against itself in two more: what this
+machine makes of no difference, at the same moment.
+Leaves out: what slows fewer calls than one in each window; when to stop
+(`cllm.harness.compare.sequential`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cllm.harness.bench.process import Worker
+
+WORKER = Path(__file__).with_name("worker.py")
+
+BUILD_LIMIT = 300.0
+"""Seconds to import, build and take the first steps."""
+
+VISIT_LIMIT = 60.0
+"""Seconds for a visit beyond those asked for."""
+
+VISIT_SECONDS = 0.012
+TRIPS = 5
+"""There and back; each process is visited twice a trip."""
+
+MOST_PADDING = 4096
+"""Bytes added to the environment of a process, which lies above its stack."""
+
+
+@dataclass(frozen=True)
+class Launch:
+    """How a process of one side is started."""
+
+    candidate: str
+    python: str
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Work:
+    """What is measured: one benchmark."""
+
+    name: str
+    kind: str
+    """step or greedy"""
+    sizes: Sequence[int]
+    """V, D, L, H, F"""
+    threads: int
+    workload: Path
+    """An .npz file: `parameters` (P,), `tokens` and `targets` (K,B,T)."""
+    checked: int
+    """Results of first calls that are asked for."""
+
+    def request(self, candidate: str) -> dict[str, Any]:
+        """For a worker."""
+        return {
+            "name": self.name,
+            "candidate": candidate,
+            "kind": self.kind,
+            "sizes": list(self.sizes),
+            "threads": self.threads,
+            "workload": str(self.workload),
+            "checked": self.checked,
+        }
+
+
+@dataclass(frozen=True)
+class Visited:
+    """A process, and what was seen of it."""
+
+    built: Mapping[str, dict[str, Any]]
+    """By work: `results` of the first calls, and the steps or tokens `per_call`."""
+    seconds: dict[str, float] = field(default_factory=dict)
+    """By work: of a call, in the fastest window."""
+    means: dict[str, list[float]] = field(default_factory=dict)
+    """By work: of a call, the mean of each visit."""
+
+    def rate(self, work: str) -> float:
+        """Steps or tokens per second."""
+        rate: float = self.built[work]["per_call"] / self.seconds[work]
+        return rate
+
+
+def visit_round(
+    launches: Sequence[Launch],
+    works: Sequence[Work],
+    generator: np.random.Generator,
+    *,
+    trips: int = TRIPS,
+    seconds: float = VISIT_SECONDS,
+) -> list[Visited]:
+    """Start a process for each launch, visit all in turn, end them.
+
+    Raises `WorkerFailed`, beginning with the candidate's name, where a process crashes, hangs or
+    cannot build.
+    """
+    with ExitStack() as stack:
+        workers = [stack.enter_context(_start(launch, generator)) for launch in launches]
+        found = [
+            Visited(
+                {
+                    work.name: worker.ask("build", BUILD_LIMIT, **work.request(launch.candidate))
+                    for work in works
+                }
+            )
+            for worker, launch in zip(workers, launches, strict=True)
+        ]
+        limit = VISIT_LIMIT + seconds
+        for _ in range(trips):
+            order = generator.permutation(len(workers)).tolist()
+            for work in works:
+                for place in [*order, *reversed(order)]:
+                    reply = workers[place].ask("visit", limit, name=work.name, seconds=seconds)
+                    fastest = found[place].seconds.get(work.name, np.inf)
+                    found[place].seconds[work.name] = min(fastest, reply["fastest"])
+                    found[place].means.setdefault(work.name, []).append(reply["mean"])
+        for worker in workers:
+            worker.finish()
+    return found
+
+
+def _start(launch: Launch, generator: np.random.Generator) -> Worker:
+    padding = "." * int(generator.integers(MOST_PADDING))
+    environment = {**launch.environment, "CLLM_PADDING": padding}
+    return Worker(environment, ("-P", str(WORKER)), launch.python)

@@ -1,0 +1,134 @@
+"""One process of one side: `python -P worker.py`, with the interpreter of that side.
+
+Promises: one request a line on standard input, one reply a line; it computes only while it is
+asked to. Of the side's package it needs what stays the same from version to version: `find_model`,
+`Model.create`, `step`, `reset`, `feed`, `generate`. Nothing of the harness is imported, which may
+be another one there.
+Leaves out: what the figures mean (`cllm.harness.compare.session`).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from cllm.config import Config
+from cllm.decoder import Sampling
+from cllm.model import Update
+from cllm.plan import Operation
+from cllm.registry import find_model
+
+LEARNING_RATE = 1e-3
+WINDOW_SECONDS = 1e-3
+"""Calls are timed in windows of about this length: a window is undisturbed, or it is not."""
+
+WARM_UP_SHARE = 0.2
+"""Part of a visit that is not timed: caches are cold after another's visit."""
+
+
+class Bench:
+    """A model and the call that is timed."""
+
+    def __init__(self) -> None:
+        self._calls: dict[str, tuple[Callable[[], None], Callable[[], Any]]] = {}
+        self._windows: dict[str, int] = {}
+
+    def build(
+        self,
+        name: str,
+        candidate: str,
+        kind: str,
+        sizes: list[int],
+        threads: int,
+        workload: str,
+        checked: int,
+    ) -> dict[str, Any]:
+        """Make a benchmark of that name; the results of its first calls, some of them warm.
+
+        `workload` is an .npz file with `parameters` (P,), `tokens` and `targets` (K,B,T).
+        """
+        with np.load(workload) as arrays:
+            parameters, tokens, targets = (
+                arrays[key] for key in ("parameters", "tokens", "targets")
+            )
+        _, rows, length = tokens.shape
+        training = kind == "step"
+        operation = Operation.TRAINING if training else Operation.GENERATION
+        model = find_model(candidate).create(
+            Config(*sizes), rows, length, parameters, operations=(operation,), threads=threads
+        )
+        taken = 0
+
+        def step() -> float:
+            nonlocal taken
+            batch = taken % len(tokens)
+            taken += 1
+            return float(model.step(tokens[batch], targets[batch], Update(taken, LEARNING_RATE)))
+
+        def begin() -> None:
+            if not training:
+                model.reset()
+                model.feed(tokens[0, 0, :1])
+
+        uniforms = np.zeros(length - 1)
+
+        def generate() -> Any:
+            return model.generate(length - 1, Sampling(0.0), uniforms)
+
+        call = step if training else generate
+        results: list[float] = []
+        while len(results) < checked:
+            begin()
+            results += np.atleast_1d(np.asarray(call(), np.float64)).tolist()
+        self._calls[name] = begin, call
+        seconds = [self._time(name, 1) for _ in range(3)]
+        self._windows[name] = max(1, round(WINDOW_SECONDS / min(seconds)))
+        return {"results": results[:checked], "per_call": 1 if training else length - 1}
+
+    def visit(self, name: str, seconds: float) -> dict[str, Any]:
+        """Seconds of a call in the fastest window within about `seconds`, and in the mean."""
+        calls = self._windows[name]
+        start = time.perf_counter()
+        while time.perf_counter() - start < WARM_UP_SHARE * seconds:
+            self._time(name, 1)
+        found: list[float] = []
+        while not found or time.perf_counter() - start < seconds:
+            found.append(self._time(name, calls))
+        return {"fastest": min(found), "mean": sum(found) / len(found)}
+
+    def _time(self, name: str, calls: int) -> float:
+        """Mean seconds of so many calls."""
+        begin, call = self._calls[name]
+        spent = 0.0
+        for _ in range(calls):
+            begin()
+            start = time.perf_counter()
+            call()
+            spent += time.perf_counter() - start
+        return spent / calls
+
+
+def serve() -> None:
+    """Answer requests from standard input until it ends."""
+    replies = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)  # what is printed goes to standard error
+    bench = Bench()
+    calls: dict[str, Callable[..., dict[str, Any]]] = {"build": bench.build, "visit": bench.visit}
+    for line in sys.stdin:
+        request = json.loads(line)
+        name = request.pop("call")
+        try:
+            reply = calls[name](**request)
+        except Exception as error:
+            reply = {"error": f"{type(error).__name__}: {error}"}
+        print(json.dumps(reply), file=replies, flush=True)
+
+
+if __name__ == "__main__":
+    serve()
