@@ -37,6 +37,16 @@ COMMANDS = {
         "cllm.harness.compare.command:compare",
         "Say whether one build is slower than another.",
     ),
+    "history": ("cllm.harness.history.command:history", "Keep results, and find them again."),
+    "report": (
+        "cllm.harness.publish.command:report",
+        "Show what was measured as a page, Markdown and JUnit XML.",
+    ),
+    "dashboard": ("cllm.harness.dashboard.command:dashboard", "Look at the history of results."),
+    "export": (
+        "cllm.harness.export.command:export",
+        "Write results of the history in other tools' formats.",
+    ),
     "completion": ("cllm.cli.completion:completion", "Print the shell's completion script."),
 }
 

@@ -116,6 +116,8 @@ class Comparison:
     level: str
     settings: Mapping[str, Any]
     seconds: float
+    probe: Mapping[str, Any]
+    """What the machine could do: `level`, by threads `fma` in FLOP/s and `read` in bytes/s."""
 
     @property
     def outcome(self) -> Outcome:

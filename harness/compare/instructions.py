@@ -4,7 +4,9 @@ Promises: the same build gives the same count, to the instruction, however busy 
 What keeps it so: one thread, a fixed hash seed, an environment of nothing else, no garbage
 collection, the same batch from the same parameters, counting between two requests around the step
 alone, and the least of several steps: a candidate that looks at a clock does now and then a few
-instructions more.
+instructions more. The interpreter's own are not counted: they depend on where objects happen to
+lie (a collision in its cache of methods costs a thousand instructions a step), so that any change
+of the sources, or of a folder's name, would move them.
 Leaves out: what `BLIND` says; other processors than x86-64, whose requests are written differently.
 """
 
@@ -29,9 +31,12 @@ LIMIT = 600.0
 
 BLIND = (
     "Instructions are counted on one thread of a processor as valgrind simulates it: without "
-    "AVX-512, and regardless of what an instruction takes. They show neither memory bandwidth nor "
-    "caches nor threads."
+    "AVX-512, and regardless of how long an instruction takes; those of the Python interpreter are "
+    "left out. They show neither memory bandwidth nor caches nor threads."
 )
+
+INTERPRETER = re.compile(r"(lib)?python3[^/]*")
+"""The file that the interpreter's code lies in."""
 
 ENVIRONMENT = {
     "PYTHONHASHSEED": "0",
@@ -68,8 +73,6 @@ model = find_model(candidate).create(config, B, T, initialize(config, generator)
 tokens, targets = generator.integers(0, V, (2, B, T), np.int32)
 update = Update(1, 0.0)  # a learning rate of 0: each step finds the same parameters
 gc.disable()
-for _ in range(2):
-    model.step(tokens, targets, update)
 for _ in range(steps):
     request(start)
     model.step(tokens, targets, update)
@@ -92,7 +95,8 @@ def count_instructions(
     steps: int,
     limit: float = LIMIT,
 ) -> int:
-    """The least number of instructions that one of `steps` equal training steps takes.
+    """The least number of instructions that one of `steps` equal training steps takes, outside of
+    the interpreter.
 
     `python` is the interpreter of an environment that cllm is installed in; `candidate` is found
     there, or from the current folder. Raises `NotCounted` where valgrind is missing, the worker
@@ -109,17 +113,17 @@ def count_instructions(
     sizes = (config.vocab_size, config.embed_dim, config.num_layers, config.num_heads)
     sizes += (config.ff_dim, setting.batch_size, setting.seq_len)
     with tempfile.TemporaryDirectory() as folder:
-        output = Path(folder) / "counts"
+        output, worker = Path(folder) / "counts", Path(folder) / "worker.py"
+        worker.write_text(WORKER)
         command = [
             *(valgrind, "--tool=callgrind", "--instr-atstart=no", "--combine-dumps=yes"),
-            *(f"--callgrind-out-file={output}", str(python), "-P", "-c", WORKER, candidate),
-            *map(str, (*sizes, seed, steps)),
+            *("--compress-strings=no", f"--callgrind-out-file={output}"),
+            *(str(python), "-P", str(worker), candidate, *map(str, (*sizes, seed, steps))),
         ]
         _run(command, limit)
-        found = re.findall(r"^totals: (\d+)$", output.read_text(), re.MULTILINE)
-    counts = [int(total) for total in found[:steps]]  # what follows is the end of the program
+        counts = _read(output)[:steps]  # what follows is the end of the program
     if len(counts) < steps or not all(counts):
-        raise NotCounted(f"callgrind counted {len(counts)} of {steps} steps")
+        raise NotCounted(f"callgrind counted {sum(map(bool, counts))} of {steps} steps")
     return min(counts)
 
 
@@ -142,6 +146,30 @@ def _run(command: list[str], limit: float) -> None:
         raise NotCounted(f"valgrind cannot be run: {error}") from error
     if done.returncode:
         raise NotCounted(_why(done.returncode, done.stderr))
+
+
+def _read(path: Path) -> list[int]:
+    """Instructions of each dump outside of the interpreter, from callgrind's format.
+
+    There `ob=` names the file that the following lines belong to; a line that begins with a
+    position holds what was counted there, except after `calls=`, where it is the callee's.
+    """
+    counts: list[int] = []
+    if not path.exists():
+        return counts
+    counted = True
+    with path.open(errors="replace") as lines:
+        for line in lines:
+            if line.startswith("part: "):
+                counts.append(0)
+            elif line.startswith("ob="):
+                file = line[len("ob=") :].strip().rpartition("/")[2]
+                counted = not INTERPRETER.fullmatch(file)
+            elif line.startswith("calls="):
+                next(lines)
+            elif counted and counts and line[0] in "0123456789+-*":
+                counts[-1] += int(line.split()[1])
+    return counts
 
 
 def _why(status: int, errors: str) -> str:

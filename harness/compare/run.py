@@ -102,6 +102,9 @@ def compare(
     With `instructions` callgrind counts those of a step, on one thread, as a second witness.
     """
     start, machine, entries = time.monotonic(), fingerprint(), []
+    threads = sorted({benchmark.threads for benchmark in benchmarks})
+    progress("probing the machine", 0, 1)
+    probed = probe.survey(threads)
     with tempfile.TemporaryDirectory() as scratch:
         for place, benchmark in enumerate(benchmarks):
             work = prepare_work(benchmark, seed, Path(scratch) / f"{place}.npz")
@@ -124,11 +127,12 @@ def compare(
         head=Side(head.name, head.kind, head.version, to_dict(head.commit)),
         entries=tuple(entries),
         machine=machine,
-        level=probe.level(),
+        level=probed["level"],
+        probe=probed,
         settings={
             "configurations": list(dict.fromkeys(b.configuration.name for b in benchmarks)),
             "kinds": list(dict.fromkeys(str(b.kind) for b in benchmarks)),
-            "threads": sorted({b.threads for b in benchmarks}),
+            "threads": threads,
             "candidate": head.launch.candidate,
             "budget": budget,
             "minimum_effect": minimum_effect,

@@ -10,8 +10,10 @@ Leaves out: what a model makes of it (`cllm.harness.bench.flops`).
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 import numpy as np
 
@@ -25,6 +27,17 @@ ROUNDS = 500
 CACHES = Path("/sys/devices/system/cpu/cpu0/cache")
 LARGEST_ARRAY = 1 << 28
 """Bytes; what is read to measure the memory."""
+
+
+def survey(threads: Sequence[int]) -> dict[str, Any]:
+    """All of it, by number of threads: what a report keeps."""
+    waiting = hand_over()
+    return {
+        "level": level(),
+        "fma": {str(count): fma_peak(count) for count in threads},
+        "read": {str(count): read_bandwidths(count) for count in threads},
+        "hand_over_seconds": waiting,
+    }
 
 
 def level() -> str:

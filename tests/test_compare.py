@@ -1,0 +1,506 @@
+"""`cllm compare`: what samples say, when it stops, what a side can be, real processes."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cllm.config import Config
+from cllm.errors import CllmError
+from cllm.harness.bench.configurations import CONFIGURATIONS, Configuration
+from cllm.harness.bench.process import WorkerFailed
+from cllm.harness.bench.task import Kind
+from cllm.harness.cases import Setting
+from cllm.harness.compare import builds, command
+from cllm.harness.compare.builds import Build, prepare
+from cllm.harness.compare.comparison import (
+    Comparison,
+    Entry,
+    Instructions,
+    Interval,
+    Outcome,
+    Side,
+)
+from cllm.harness.compare.run import Benchmark, Round, compare, measure, prepare_work, rounds
+from cllm.harness.compare.sequential import (
+    ALPHA,
+    FEWEST,
+    decide,
+    looks_before,
+    signed_rank_interval,
+)
+from cllm.harness.compare.session import Launch, Visited, visit_round
+
+LITTLE = Configuration("little", Setting(Config(11, 4, 1, 2, 3), 2, 5), 1, True, 1.0, 0.5)
+STEP = Benchmark(LITTLE, Kind.STEP, 1)
+
+OTHER = """
+from cllm.reference import Model
+
+class Wrong(Model):
+    def _step(self, *arguments):
+        return 1.001 * super()._step(*arguments)
+
+class Fails(Model):
+    def _step(self, *arguments):
+        raise OSError("no such device")
+
+class Dies(Model):
+    def _step(self, *arguments):
+        import os
+        os.abort()
+"""
+
+
+def quiet(what: str, done: int, total: int) -> None:
+    """Progress that nobody looks at."""
+
+
+# -- what samples say ------------------------------------------------------------------------
+
+
+def test_the_levels_of_all_looks_add_up_to_alpha() -> None:
+    spent = sum(ALPHA / (look * (look + 1)) for look in range(1, 100_000))
+    assert ALPHA * 0.9999 < spent <= ALPHA
+    assert [n for n in range(1, 60) if looks_before(n) > looks_before(n - 1)] == [
+        10, 14, 20, 27, 38, 54,
+    ]  # fmt: skip
+
+
+def brute_force(values: Sequence[float], level: float) -> tuple[float, float]:
+    """The centers that no sign test of ranks rejects, from all assignments of signs."""
+    count = len(values)
+    sums = [
+        sum(rank for rank, sign in zip(range(1, count + 1), signs, strict=True) if sign)
+        for signs in itertools.product((0, 1), repeat=count)
+    ]
+
+    def accepted(center: float) -> bool:
+        shifted = np.asarray(values) - center
+        ranks = np.argsort(np.argsort(np.abs(shifted))) + 1
+        found = int(ranks[shifted > 0].sum())
+        lower = np.mean([s <= found for s in sums])
+        upper = np.mean([s >= found for s in sums])
+        return bool(min(lower, upper) > level / 2)
+
+    walsh = np.sort([(a + b) / 2 for a, b in itertools.combinations_with_replacement(values, 2)])
+    middles = [*(walsh[:-1] + walsh[1:]) / 2]
+    inside = [i for i, middle in enumerate(middles) if accepted(middle)]
+    return float(walsh[inside[0]]), float(walsh[inside[-1] + 1])
+
+
+@pytest.mark.parametrize("level", [0.2, 0.05, 0.02])
+def test_the_interval_is_that_of_the_signed_rank_test(level: float) -> None:
+    values = np.random.default_rng(3).normal(0.3, 1.0, 9).tolist()
+    center, low, high = signed_rank_interval(values, level)
+    assert (low, high) == pytest.approx(brute_force(values, level))
+    assert low < center < high
+
+
+def test_too_few_for_a_level_reject_nothing() -> None:
+    assert signed_rank_interval([1.0, 2.0, 3.0], 0.01)[1:] == (-np.inf, np.inf)
+    with pytest.raises(ValueError, match="9 pairs, must be at least 10"):
+        decide([0.0] * 9, 0.02)
+
+
+@settings(max_examples=50)
+@given(
+    st.lists(st.floats(-1.0, 1.0), min_size=FEWEST, max_size=40),
+    st.floats(0.001, 0.5),
+)
+def test_base_and_head_exchanged_say_the_opposite(effects: list[float], minimum: float) -> None:
+    opposite = {Outcome.SLOWER: Outcome.FASTER, Outcome.FASTER: Outcome.SLOWER}
+    found = decide(effects, minimum)
+    mirrored = decide([-effect for effect in effects], minimum)
+    assert mirrored.outcome == opposite.get(found.outcome, found.outcome)
+    assert mirrored.interval.low == pytest.approx(1 / found.interval.high)
+    assert mirrored.detectable == pytest.approx(found.detectable)
+
+
+@pytest.mark.parametrize(
+    ("center", "spread", "outcome"),
+    [
+        (-0.05, 0.01, Outcome.SLOWER),
+        (0.05, 0.01, Outcome.FASTER),
+        (0.0, 0.01, Outcome.SAME),
+        (-0.01, 0.002, Outcome.SAME),  # equality is excluded, but the minimum effect as well
+        (-0.021, 0.05, Outcome.INCONCLUSIVE),
+        (0.0, 0.1, Outcome.INCONCLUSIVE),
+    ],
+)
+def test_outcomes(center: float, spread: float, outcome: Outcome) -> None:
+    effects = (center + np.linspace(-spread, spread, 20)).tolist()
+    assert decide(effects, 0.02).outcome is outcome
+
+
+def test_a_disturbed_pair_changes_nothing() -> None:
+    effects = (-0.05 + np.linspace(-0.01, 0.01, 20)).tolist()
+    assert decide([*effects[:-1], 3.0], 0.02).outcome is Outcome.SLOWER
+
+
+def test_equal_builds_are_seldom_called_different() -> None:
+    """By the union bound at most 1 of 100, over all looks; noise with outliers as a machine's."""
+    generator, wrong = np.random.default_rng(0), 0
+    for _ in range(400):
+        noise = (0.03 * generator.standard_t(2, 150)).tolist()
+        looks = [n for n in range(FEWEST, 151) if looks_before(n) > looks_before(n - 1)]
+        outcomes = (decide(noise[:n], 0.02).outcome for n in looks)
+        first = next((found for found in outcomes if found is not Outcome.INCONCLUSIVE), None)
+        wrong += first in (Outcome.SLOWER, Outcome.FASTER)
+    assert wrong <= 8  # of Binomial(400, 0.01) more has a chance of 2%, and the seed is fixed
+
+
+# -- when it stops ---------------------------------------------------------------------------
+
+
+def fake(rates: Callable[[int], Sequence[float]], results: Sequence[float] = (1.0, 2.0, 3.0)):  # type: ignore[no-untyped-def]
+    """Rounds without processes, a second each, and their clock."""
+    taken = 0
+
+    def visit() -> Round:
+        nonlocal taken
+        taken += 1
+        processes = [
+            Visited({STEP.name: {"results": list(results), "per_call": 1}}, {STEP.name: 1 / rate})
+            for rate in rates(taken)
+        ]
+        return Round(processes, 1e9)
+
+    return visit, lambda: float(taken)
+
+
+def of_little(visit: Callable[[], Round], clock: Callable[[], float], budget: float = 60) -> Entry:
+    return measure(
+        STEP, visit, budget=budget, minimum_effect=0.02, seed=0, progress=quiet, clock=clock
+    )
+
+
+def wobbling(head: float) -> Callable[[int], list[float]]:
+    generator = np.random.default_rng(1)
+    return lambda n: (
+        np.array([100.0, 100.0 * head, 100.0, 100.0 * head])
+        * np.exp(0.002 * generator.standard_normal(4))
+    ).tolist()
+
+
+@pytest.mark.parametrize(
+    ("head", "outcome"), [(0.9, Outcome.SLOWER), (1.1, Outcome.FASTER), (1.0, Outcome.SAME)]
+)
+def test_a_clear_answer_ends_at_the_first_look(head: float, outcome: Outcome) -> None:
+    entry = of_little(*fake(wobbling(head)))
+    assert entry.outcome is outcome
+    assert entry.seconds == FEWEST / 2
+    assert entry.ratio is not None
+    assert entry.ratio.low <= head <= entry.ratio.high or entry.ratio.ratio == pytest.approx(
+        head, rel=0.01
+    )
+    assert entry.noise is not None
+    assert entry.noise.low < 1 < entry.noise.high
+    assert entry.detectable is not None
+    assert 0.02 < entry.detectable < 0.03
+    assert len(entry.base) == len(entry.head_again) == len(entry.peaks) == FEWEST / 2
+    assert entry.unit == "steps/s"
+
+
+def test_an_open_answer_uses_the_budget_and_no_more() -> None:
+    entry = of_little(*fake(lambda n: [100, 98 + 4 * (n % 2), 100, 98 + 4 * (n % 2)]), budget=20.5)
+    assert entry.outcome is Outcome.INCONCLUSIVE
+    assert entry.seconds == 20.0
+    assert "still open after 20.5 s" in entry.reason
+    assert entry.ratio is not None
+
+
+def test_too_few_samples_are_said() -> None:
+    entry = of_little(*fake(wobbling(0.5)), budget=3)
+    assert (entry.outcome, entry.ratio) == (Outcome.INCONCLUSIVE, None)
+    assert entry.reason == "too few samples: 6 pairs of processes in 3 s"
+    assert len(entry.base) == 3
+
+
+def test_a_side_that_computes_something_else_is_not_called_faster() -> None:
+    visit, clock = fake(wobbling(2.0))
+
+    def wrong() -> Round:
+        seen = visit()
+        seen.processes[1].built[STEP.name]["results"][1] = 2.001
+        return seen
+
+    entry = of_little(wrong, clock)
+    assert entry.outcome is Outcome.INCONCLUSIVE
+    assert entry.reason == "computes something else: loss of step 2 is 2.001, base has 2"
+    visit, clock = fake(wobbling(2.0), results=[float("nan")])
+    assert "loss of step 1 is nan" in of_little(visit, clock).reason
+
+
+# -- real processes --------------------------------------------------------------------------
+
+
+@pytest.fixture
+def others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    (tmp_path / "others.py").write_text(OTHER)
+    monkeypatch.chdir(tmp_path)
+    yield
+    sys.modules.pop("others", None)
+
+
+@pytest.mark.parametrize(("kind", "results"), [(Kind.STEP, 3), (Kind.GREEDY, 4)])
+def test_a_round_of_real_processes(tmp_path: Path, kind: Kind, results: int) -> None:
+    benchmark = Benchmark(LITTLE, kind, 1)
+    work = prepare_work(benchmark, 0, tmp_path / "work.npz")
+    launches = [Launch(name, sys.executable) for name in ("reference", "optimized")]
+    found = visit_round(launches, [work], np.random.default_rng(0), trips=1, seconds=0.001)
+    one, other = (np.array(process.built[work.name]["results"]) for process in found)
+    assert one.shape == (results,)
+    np.testing.assert_allclose(one, other, rtol=1e-5)
+    for process in found:
+        assert 0 < process.seconds[work.name] <= min(process.means[work.name])
+        assert process.rate(work.name) == pytest.approx(
+            (1 if kind is Kind.STEP else 4) / process.seconds[work.name]
+        )
+
+
+@pytest.mark.parametrize(
+    ("candidate", "reason"),
+    [
+        ("others:Fails", "cannot be measured: OSError: no such device"),
+        ("others:Dies", "cannot be measured: crashed by SIGABRT"),
+        ("others:Wrong", "computes something else: loss of step 1"),
+        ("others:Vanished", "cannot be measured: CllmError: model 'others:Vanished' cannot be"),
+    ],
+)
+@pytest.mark.usefixtures("others")
+def test_a_side_that_cannot_be_measured_says_why(
+    tmp_path: Path, candidate: str, reason: str
+) -> None:
+    work = prepare_work(STEP, 0, tmp_path / "work.npz")
+    base, head = Launch("reference", sys.executable), Launch(candidate, sys.executable)
+    visit = rounds(base, head, work, np.random.default_rng(0))
+    entry = measure(STEP, visit, budget=60, minimum_effect=0.02, seed=0, progress=quiet)
+    assert entry.outcome is Outcome.INCONCLUSIVE
+    assert entry.reason.startswith(reason)
+
+
+def test_a_comparison_is_kept_whole() -> None:
+    build = Build("optimized", "candidate", Launch("optimized", sys.executable), "1.0")
+    found = compare(
+        build, build, [STEP], budget=0.01, minimum_effect=0.5, instructions=False, seed=0,
+        progress=quiet,
+    )  # fmt: skip
+    document = json.loads(json.dumps(found.to_dict()))
+    again = Comparison.from_dict(document)
+    assert json.dumps(again.to_dict()) == json.dumps(found.to_dict())
+    assert found.entries[0].reason == "too few samples: 2 pairs of processes in 0.01 s"
+    assert found.settings["candidate"] == "optimized"
+
+
+def entry_of(outcome: Outcome) -> Entry:
+    return Entry(
+        "a", "small", "step", 1, "steps/s", outcome, "why", ratio=Interval(1, 0.9, 1.1),
+        instructions=Instructions(1, 2, 2.0, "more"),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "worst", "status"),
+    [
+        ([Outcome.SAME, Outcome.SLOWER, Outcome.INCONCLUSIVE], Outcome.SLOWER, 1),
+        ([Outcome.SAME, Outcome.INCONCLUSIVE, Outcome.FASTER], Outcome.INCONCLUSIVE, 3),
+        ([Outcome.SAME, Outcome.FASTER], Outcome.FASTER, 0),
+        ([Outcome.SAME], Outcome.SAME, 0),
+        ([], Outcome.INCONCLUSIVE, 3),
+    ],
+)
+def test_the_worst_decides(outcomes: list[Outcome], worst: Outcome, status: int) -> None:
+    side = Side("a", "wheel")
+    entries = [entry_of(outcome) for outcome in outcomes]
+    comparison = Comparison("now", side, side, entries, {}, "avx2", {}, 1.0, {})
+    assert (comparison.outcome, comparison.exit_status) == (worst, status)
+    document = json.dumps(comparison.to_dict())
+    again = Comparison.from_dict(json.loads(document))
+    assert again.outcome == worst
+    assert json.dumps(again.to_dict()) == document
+
+
+@pytest.mark.parametrize("change", [{"version": 2}, {"kind": "verification"}])
+def test_another_document_is_refused(change: dict[str, object]) -> None:
+    side = Side("a", "wheel")
+    document = Comparison("now", side, side, [], {}, "avx2", {}, 1.0, {}).to_dict() | change
+    with pytest.raises(CllmError, match="not a comparison of version 1"):
+        Comparison.from_dict(document)
+
+
+# -- what a side can be ----------------------------------------------------------------------
+
+
+PROJECT = """
+[build-system]
+requires = []
+build-backend = "backend"
+backend-path = ["."]
+
+[project]
+name = "someproject"
+version = "{version}"
+"""
+
+BACKEND = '''
+"""Builds a wheel of one module without any other package."""
+import pathlib
+import zipfile
+
+
+def build_wheel(folder, config_settings=None, metadata_directory=None):
+    name = "someproject-1.0-py3-none-any.whl"
+    with zipfile.ZipFile(pathlib.Path(folder) / name, "w") as wheel:
+        wheel.write("someproject.py")
+        info = "someproject-1.0.dist-info/"
+        metadata = "Metadata-Version: 2.1\\nName: someproject\\nVersion: 1.0\\n"
+        wheel.writestr(info + "METADATA", metadata)
+        wheel.writestr(info + "WHEEL", "Wheel-Version: 1.0\\nTag: py3-none-any\\n")
+        wheel.writestr(info + "RECORD", "")
+    return name
+'''
+
+MODULE = """
+from cllm.reference import Model as Reference
+
+__version__ = "{version}"
+
+
+class Model(Reference):
+    pass
+"""
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A repository of two commits of a project with a candidate."""
+    folder = tmp_path_factory.mktemp("project")
+    git(folder, "init", "--quiet", "--initial-branch=main")
+    for version in ("1.0", "2.0"):
+        (folder / "pyproject.toml").write_text(PROJECT.format(version=version))
+        (folder / "backend.py").write_text(BACKEND)
+        (folder / "someproject.py").write_text(MODULE.format(version=version))
+        git(folder, "add", ".")
+        git(folder, "commit", "--quiet", "--message", f"version {version}")
+    return folder
+
+
+def git(folder: Path, *words: str) -> None:
+    who = ["-c", "user.name=somebody", "-c", "user.email=somebody@example.org"]
+    subprocess.run(["git", *who, *words], cwd=folder, check=True)
+
+
+CANDIDATE = "someproject:Model"
+
+
+def test_revisions_and_folders_are_installed_apart(
+    project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    before = prepare("HEAD~1", CANDIDATE, project, tmp_path)
+    after = prepare("main", CANDIDATE, project, tmp_path)
+    folder = prepare(str(project), CANDIDATE, project, tmp_path)
+    assert [side.kind for side in (before, after, folder)] == ["revision", "revision", "folder"]
+    assert [side.version for side in (before, after, folder)] == ["1.0", "2.0", "2.0"]
+    assert [side.commit and side.commit.subject for side in (before, after, folder)] == [
+        "version 1.0", "version 2.0", "version 2.0",
+    ]  # fmt: skip
+    monkeypatch.setattr(builds, "_install", lambda *arguments: pytest.fail("built again"))
+    assert prepare("HEAD~1", CANDIDATE, project, tmp_path) == before
+    environment = str(Path(before.launch.python).parents[1])
+    found = prepare(environment, CANDIDATE, project, tmp_path)
+    assert (found.kind, found.version) == ("environment", "1.0")
+
+
+def test_a_wheel_is_installed(project: Path, tmp_path: Path) -> None:
+    pip = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", tmp_path]
+    subprocess.run([*pip, project], check=True, capture_output=True)
+    (wheel,) = tmp_path.glob("*.whl")
+    found = prepare(str(wheel), CANDIDATE, project, tmp_path)
+    assert (found.kind, found.version, found.launch.candidate) == ("wheel", "2.0", CANDIDATE)
+
+
+def test_a_candidate_is_taken_where_it_is(tmp_path: Path) -> None:
+    found = prepare("optimized", "reference", tmp_path, tmp_path)
+    assert (found.kind, found.launch) == ("candidate", Launch("optimized", sys.executable))
+    assert found.version
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("no-such-branch", "'no-such-branch' must be a git revision, a folder with"),
+        ("--output=x", "'--output=x' must be a git revision"),
+        ("missing.whl", "no wheel at missing.whl"),
+        ("no.such:Model", "No module named 'no'"),
+    ],
+)
+def test_what_is_no_side_is_refused(project: Path, tmp_path: Path, name: str, message: str) -> None:
+    with pytest.raises(CllmError, match=message):
+        prepare(name, CANDIDATE, project, tmp_path)
+
+
+def test_sources_that_cannot_be_installed_leave_nothing(
+    project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sources = tmp_path / "sources"
+    sources.mkdir()
+    (sources / "pyproject.toml").write_text("[build-system\n")
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    with pytest.raises(CllmError, match="sources cannot be installed: "):
+        prepare(str(sources), CANDIDATE, project, scratch)
+    assert not list(scratch.iterdir())
+    with pytest.raises(CllmError, match=r"someproject:Gone cannot be loaded in .*Gone"):
+        prepare(str(project), "someproject:Gone", project, scratch)
+
+
+# -- the command -----------------------------------------------------------------------------
+
+
+def test_the_command_says_prints_and_writes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(CONFIGURATIONS, "small", LITTLE)
+    words = ["reference", "reference", "--threads", "1", "--budget", "0.01", "--output", tmp_path]
+    result = CliRunner().invoke(command.compare, [*map(str, words), "--no-instructions"])
+    assert result.exit_code == 3, result.output
+    assert "little step, 1 thread" in result.stdout
+    assert "reference against reference: inconclusive." in result.stdout
+    document = json.loads((tmp_path / "comparison.json").read_text())
+    assert document["base"]["name"] == "reference"
+    printed = CliRunner().invoke(command.compare, [*map(str, words[:6]), "--json"])
+    assert json.loads(printed.stdout)["kind"] == "comparison"
+
+
+def test_the_overview_names_everything() -> None:
+    side = Side("main", "revision")
+    full = Entry(
+        "small step, 1 thread", "small", "step", 1, "steps/s", Outcome.SLOWER, "why",
+        ratio=Interval(0.95, 0.94, 0.96), decision=Interval(0.95, 0.93, 0.97),
+        noise=Interval(1.0, 0.99, 1.02), detectable=0.025, seconds=8.2,
+        instructions=Instructions(100, 103, 1.03, "more"),
+    )  # fmt: skip
+    short = Entry("b", "small", "step", 2, "steps/s", Outcome.INCONCLUSIVE, "crashed by SIGSEGV")
+    text = command.overview(Comparison("now", side, side, [full, short], {}, "avx2", {}, 1.0, {}))
+    for said in ("slower", "0.950 (0.940 to 0.960)", "±2.0%", "2.5%", "more (+3.00%)", "8 s; why"):
+        assert said in text
+    assert "crashed by SIGSEGV" in text
+    assert text.endswith("main against main: slower.")
+
+
+def test_a_worker_that_fails_is_named(tmp_path: Path) -> None:
+    work = prepare_work(STEP, 0, tmp_path / "work.npz")
+    with pytest.raises(WorkerFailed, match="crashed"):
+        visit_round([Launch("reference", "/bin/false")], [work], np.random.default_rng(0))
