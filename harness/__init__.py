@@ -17,6 +17,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from cllm.harness.bench.parametrize import parametrize_with_benchmarks
     from cllm.harness.checks import CHECKS, Check
     from cllm.harness.conformance.parametrize import parametrize_with_checks
     from cllm.harness.pairs.pair import Pair
@@ -31,6 +32,7 @@ __all__ = [
     "TrainerParts",
     "Verdict",
     "exit_status",
+    "parametrize_with_benchmarks",
     "parametrize_with_checks",
 ]
 
@@ -39,6 +41,7 @@ _HOMES = {
     "Check": "checks",
     "Pair": "pairs.pair",
     "TrainerParts": "trainer.parts",
+    "parametrize_with_benchmarks": "bench.parametrize",
     "parametrize_with_checks": "conformance.parametrize",
 }  # the others live in cllm.harness.verdict
 

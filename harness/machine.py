@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from typing import Any
 import numpy as np
 
 import cllm
+from cllm.harness.probe import loops
 
 THREAD_VARIABLES = (
     "OMP_NUM_THREADS",
@@ -25,6 +27,9 @@ THREAD_VARIABLES = (
     "VECLIB_MAXIMUM_THREADS",
 )
 """What decides the threads of OpenMP and of NumPy's BLAS, which is left as it is found."""
+
+COMPILER = re.compile(rb"GCC: \([^)\0]*\) [\d.]+|clang version [\d.]+")
+"""What compilers leave in the section `.comment` of the code that they make."""
 
 
 def fingerprint() -> dict[str, Any]:
@@ -41,6 +46,7 @@ def fingerprint() -> dict[str, Any]:
         "numpy": np.__version__,
         "blas": _blas(),
         "cllm": cllm.__version__,
+        "compiler": compiler_of(Path(loops.__file__)),
         "thread_variables": {
             name: os.environ[name] for name in THREAD_VARIABLES if name in os.environ
         },
@@ -50,6 +56,15 @@ def fingerprint() -> dict[str, Any]:
 def is_busy(machine: Mapping[str, Any]) -> bool:
     """Whether so much else ran that a measured speed says little."""
     return bool(machine["load_average"] >= machine["usable_cores"] / 2)
+
+
+def compiler_of(module: Path) -> str:
+    """The compiler that made a compiled module, as it says there; empty where it does not.
+
+    Ours are all built at once, by one: the probe's stands for the kernels'.
+    """
+    found = COMPILER.search(module.read_bytes())
+    return found[0].decode(errors="replace").replace("GCC:", "GCC") if found else ""
 
 
 def _cpu_model() -> str:

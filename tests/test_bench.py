@@ -4,32 +4,44 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 from click.testing import CliRunner
 
 from cllm.config import Config
 from cllm.errors import CllmError
 from cllm.harness import peers
+from cllm.harness.bench import bandwidth, run
 from cllm.harness.bench import contest as contests
-from cllm.harness.bench import run
+from cllm.harness.bench.bandwidth import read_array, token_bytes
 from cllm.harness.bench.charts import svg
 from cllm.harness.bench.command import bench
 from cllm.harness.bench.configurations import CONFIGURATIONS, Configuration
 from cllm.harness.bench.contest import Contest, Entry, Status, hold
 from cllm.harness.bench.flops import matmul_parameters, step_flops, utilization
-from cllm.harness.bench.markdown import command, is_crowded, render
+from cllm.harness.bench.machine import is_crowded
+from cllm.harness.bench.markdown import command, render
 from cllm.harness.bench.summary import summarize
 from cllm.harness.bench.task import Kind
 from cllm.harness.bench.workload import draw_workload
 from cllm.harness.cases import Setting
+from cllm.harness.commit import to_dict
+from cllm.harness.history.record import Commit
+from cllm.harness.history.sources import read_runs
+from cllm.harness.history.store import DEFAULT, open_history
 from cllm.harness.pairs.table import PAIRS
 from cllm.harness.peers import Competitor, Peer, Variant, model
 
 LITTLE = Configuration("little", Setting(Config(11, 4, 1, 2, 3), 2, 5), 2, True, 1.0, 0.5, 2.0)
+
+COMMIT = Commit("0123456789abcdef", datetime(2026, 3, 1, 12, tzinfo=UTC), "Faster", "main", True)
 
 FAKES = """
 import os
@@ -104,6 +116,23 @@ def test_flops_of_known_sizes() -> None:
     assert utilization(setting, 1000.0, 1_191_936 * 2000.0) == 0.5
 
 
+def test_bytes_of_a_token() -> None:
+    setting = CONFIGURATIONS["small"].setting  # D64 L2 T16, 82,624 parameters
+    # tokens at positions 1..15 read 2, 3, ..., 16 keys and as many values of each layer
+    cache = sum(2 * 2 * 64 * keys for keys in range(2, 17)) / 15
+    assert token_bytes(setting) == 4 * (82_624 + cache)
+    assert bandwidth.utilization(setting, 1000.0, 2000.0 * token_bytes(setting)) == 0.5
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_the_probe_reads_what_a_token_reads(threads: int) -> None:
+    small = CONFIGURATIONS["small"].setting
+    assert read_array(small, threads).nbytes == token_bytes(small)
+    tiniest = Setting(Config(1, 1, 1, 1, 1), 1, 2)
+    assert read_array(tiniest, threads).size == 128 * threads
+    assert bandwidth.read_bandwidth(threads, read_array(tiniest, threads)) > 0
+
+
 @pytest.mark.parametrize("kind", list(Kind))
 def test_an_honest_peer_is_raced(kind: Kind, fake: Callable[..., Competitor]) -> None:
     found = held(fake("honest"), kind=kind)
@@ -111,7 +140,14 @@ def test_an_honest_peer_is_raced(kind: Kind, fake: Callable[..., Competitor]) ->
     assert [len(entry.rates) for entry in found.entries] == [2, 2]
     assert set(found.peaks) == {1}
     assert len(found.peaks[1]) == len(found.hand_overs) == 2
+    assert [len(rates) for rates in found.reads.values()] == ([] if kind.is_training else [2])
     row = summarize(found, 0)
+    for each in row["entries"]:
+        assert (each["mfu"] is not None) == kind.is_training
+        assert (each["mbu"] is not None) == (not kind.is_training)
+        assert each["build_seconds"] == sum(each["startup"].values())
+        assert set(each["startup"]) == {"start", "first_call"}
+        assert min(each["startup"].values()) > 0
     assert row["best_peer"] == "Fake honest, 1 thread"
     ratio, low, high = row["entries"][0]["versus"]["Fake honest, 1 thread"]
     assert low <= ratio <= high
@@ -183,6 +219,15 @@ def test_a_ratio_is_taken_over_common_blocks() -> None:
     assert row["hand_over_seconds"] is None
 
 
+def test_a_share_of_the_bandwidth() -> None:
+    ours = entry(1.0, "ours", is_peer=False)
+    ours.status, ours.rates = Status.RACED, [40.0, 50.0, 60.0]
+    found = Contest(LITTLE, Kind.GREEDY, [ours], {1: [1e9]}, [None], {1: [1e6, 2e6, 9e6]})
+    row = summarize(found, 0)
+    assert row["reads"] == {"1": 2e6}
+    assert row["entries"][0]["mbu"] == pytest.approx(token_bytes(LITTLE.setting) * 50.0 / 2e6)
+
+
 def test_workloads_are_the_same_again_and_rotate() -> None:
     setting = CONFIGURATIONS["small"].setting
     first, again = (draw_workload(setting, 1, 32) for _ in range(2))
@@ -215,8 +260,16 @@ def test_the_command_writes_its_report(
     library = Peer("Fake", "json", "fakes", variants, environment)
     absent = Peer("Absent", "there_is_no_such_library", "fakes", variants, {})
     monkeypatch.setattr(peers, "PEERS", (library, absent))
+    asked: list[Path] = []
+    monkeypatch.setattr(run, "commit_of", lambda source: asked.append(source) or COMMIT)
     output = tmp_path / "new" / "speed.md"
+    own = tmp_path / "own.toml"
+    own.write_text(
+        "[mine]\nvocab_size = 7\nembed_dim = 4\nnum_layers = 1\nnum_heads = 1\nff_dim = 3\n"
+        "batch_size = 1\nseq_len = 3\n"
+    )
     options = ["--configuration", "little", "--threads", "1", "--seconds", "0.001"]
+    options += ["--configurations", str(own), "--history", str(tmp_path / "history.db")]
     result = invoke("reference", "--peers", *options, "--output", str(output))
     assert result.exit_code == 0
     assert "Not installed, not measured: Absent (pip install 'cllm[peers]')" in result.stderr
@@ -227,11 +280,24 @@ def test_the_command_writes_its_report(
         "speed.svg",
     ]
     found = json.loads(output.with_suffix(".json").read_text())
-    assert [contest["kind"] for contest in found["contests"]] == [str(kind) for kind in Kind]
+    works = [(contest["configuration"], contest["kind"]) for contest in found["contests"]]
+    assert works == [*(("little", str(kind)) for kind in Kind), ("mine", "step")]
+    assert found["peer_versions"] == {"Fake": ""}  # a module of the standard library
+    assert datetime.fromisoformat(found["created"]).utcoffset() is not None
+    assert found["commit"] == to_dict(COMMIT)
+    assert [path.name for path in asked] == ["model.py"]  # of the reference
     statuses = {
-        e["status"] for c in found["contests"] for e in c["entries"] if e["variant"] == "wrong"
+        c["kind"]: e["status"]
+        for c in found["contests"]
+        for e in c["entries"]
+        if e["variant"] == "wrong" and c["configuration"] == "little"
     }
-    assert statuses == {"refused", "raced"}  # sampled tokens cannot be held against others
+    assert statuses.pop("sampled") in ("raced", "tried")  # nothing to hold drawn tokens against
+    assert statuses == dict.fromkeys(("step", "steps", "greedy"), "refused")
+    with open_history(tmp_path / "history.db") as history:
+        (kept,) = history.runs()
+    assert kept == read_runs(output.with_suffix(".json"))[0]
+    assert kept.commit == COMMIT
     functions = [row["function"] for row in found["operations"]["rows"]]
     assert functions == [pair.name for pair in PAIRS]
     assert all(row["ratio"] > 0 for row in found["operations"]["rows"])
@@ -239,8 +305,42 @@ def test_the_command_writes_its_report(
     text = output.read_text()
     assert text == render(found, "speed.svg")
     assert "**Not measured: Absent**" in text
-    assert "bench reference --peers --configuration little --threads 1" in command(found)
+    repeated = f"bench reference --peers --configurations {own} --configuration little --threads 1"
+    assert repeated in command(found)
     assert (svg(found) or "").startswith("<svg")
+
+
+@pytest.mark.parametrize(
+    ("history", "said"),
+    [
+        ("optimized", "optimized is a model: name it before --history"),
+        ("mymodel:MyModel", "mymodel:MyModel is a model: name it before --history"),
+        ("nothing://speed", "nothing://speed"),
+        ("report.md", "report.md: is no SQLite database"),
+    ],
+)
+def test_a_history_that_cannot_be_had_is_refused_first(
+    history: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def measure(*arguments: object, **options: object) -> None:
+        pytest.fail("measured before it was refused")
+
+    monkeypatch.setattr(run, "measure", measure)
+    monkeypatch.chdir(tmp_path)
+    Path("report.md").write_text("# Report\n")
+    with pytest.raises((CllmError, click.BadParameter), match=re.escape(said)):
+        bench.main(["--output", "speed.md", "--history", history], standalone_mode=False)
+    assert Path("report.md").read_text() == "# Report\n"
+
+
+def test_the_history_without_an_url_is_the_usual_one() -> None:
+    def given(*words: str) -> object:
+        return bench.make_context("bench", list(words)).params["history"]
+
+    assert given("optimized") is None
+    assert given("optimized", "--history") == str(DEFAULT)
+    assert given("--history", "--peers") == str(DEFAULT)
+    assert given("--history", "sqlite:///x.db") == "sqlite:///x.db"
 
 
 @pytest.mark.usefixtures("measured")
@@ -253,6 +353,7 @@ def test_a_model_that_is_not_there_is_refused_first(tmp_path: Path) -> None:
 def result() -> dict[str, Any]:
     """A fixed one."""
     ours, theirs = entry(9.0, "optimized", is_peer=False), entry(1.0, "Fake")
+    theirs.startup = {"start": 1.5, "first_call": 2.0}
     broken = entry(None, "Broken")
     broken.status, broken.reason = Status.FAILED, "crashed | badly"
     ours.status = theirs.status = Status.RACED
@@ -263,9 +364,12 @@ def result() -> dict[str, Any]:
         "machine": {
             "cpu": "a CPU", "usable_cores": 2, "memory_bytes": 2**30, "system": "Linux",
             "python": "CPython", "numpy": "2", "blas": "a BLAS", "load_average": 0.0,
+            "cllm": "9.8", "compiler": "GCC (D) 12.2.0",
         },
+        "commit": to_dict(COMMIT),
+        "peer_versions": {"Fake": "1.2"},
         "settings": {
-            "models": ["optimized"], "configurations": ["little"], "threads": [1],
+            "models": ["optimized"], "configurations": ["little"], "file": None, "threads": [1],
             "peers": True, "seconds": 0.5, "seed": 7, "blocks": 3,
         },
         "missing_peers": [],
@@ -306,12 +410,35 @@ def test_the_report_says_what_was_found() -> None:
         "| optimized, little, 1 thread | 1000 B (1.00) | 3.9 KiB (4.00) | 4.9 KiB (5.00) "
         "| 7.8 KiB (8.00) |",
         "| `m` | 150 | 100 | 50 |",
+        "| little step | Fake, 1 thread | 1,500 | 2,000 | 100 |",
+        "| little step | optimized, 1 thread | – | – | 33.3 |",
+        "CPython, NumPy 2 with a BLAS, cllm 9.8 by GCC (D) 12.2.0, Fake 1.2; instruction set avx2.",
+        "Commit `0123456789ab` on main of 2026-03-01, with changes that are not committed.",
         f"| little step | {100e-9 * step_flops(LITTLE.setting):.0f}",
     ):
         assert line in text
     assert "in 2 minutes" in text
     assert "were not all there" not in text
     assert "![" not in text
+
+
+@pytest.mark.usefixtures("measured")
+def test_the_report_of_a_generation() -> None:
+    found = result()
+    found["commit"], found["settings"]["threads"] = None, [1, 2]
+    one, two = (entry(1.0, "optimized", is_peer=False) for _ in range(2))
+    two.competitor = replace(two.competitor, threads=2)
+    one.status = two.status = Status.RACED
+    one.rates, two.rates = [1000.0] * 3, [1500.0] * 3
+    reads = {threads: [4e3 * token_bytes(LITTLE.setting)] * 3 for threads in (1, 2)}
+    contest = Contest(LITTLE, Kind.GREEDY, [one, two], {1: [1.0], 2: [2.0]}, [None], reads)
+    found["contests"] = [summarize(contest, 0)]
+    text = render(found, None)
+    assert "Not in a git repository." in text
+    nbytes = token_bytes(LITTLE.setting)
+    read = f"{4e-6 * nbytes:.0f}"
+    assert f"| little | 25% | 38% | {nbytes} B | {read} | {read} | 1.50 (1.50 to 1.50) |" in text
+    assert "| little greedy | optimized, 2 threads | – | – | 2.67 |" in text
 
 
 def test_cores_that_are_shared_are_noticed() -> None:

@@ -466,6 +466,16 @@ def test_sources_that_cannot_be_installed_leave_nothing(
         prepare(str(project), "someproject:Gone", project, scratch)
 
 
+def test_a_candidate_from_elsewhere_is_not_measured_for_that_of_a_side(
+    project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "elsewhere.py").write_text(MODULE.format(version="3.0"))
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(CllmError, match=r"elsewhere:Model is not in .*: it is found at "):
+        prepare(str(project), "elsewhere:Model", project, tmp_path)
+
+
 # -- the command -----------------------------------------------------------------------------
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
@@ -11,10 +12,19 @@ import click
 import cllm.harness.peers as registered
 from cllm.cli.progress import say
 from cllm.files import atomic_file
-from cllm.harness.bench.configurations import CONFIGURATIONS
+from cllm.harness.bench.configurations import CONFIGURATIONS, read_configurations
 from cllm.harness.display import Display
+from cllm.registry import installed
 
 OUTPUT = Path("reports/performance.md")
+HISTORY = "reports/history.db"
+
+
+def _history(ctx: click.Context, option: click.Parameter, value: str | None) -> str | None:
+    """Refuse a model that stands where the URL would."""
+    if value in installed() or (value and ":" in value and "://" not in value):
+        raise click.BadParameter(f"{value} is a model: name it before --history")
+    return value
 
 
 @click.command()
@@ -25,7 +35,14 @@ OUTPUT = Path("reports/performance.md")
     "configurations",
     type=click.Choice(list(CONFIGURATIONS)),
     multiple=True,
-    help="Sizes to measure; may be given again.  [default: all]",
+    help="Sizes to measure; may be given again.  [default: all, or those of --configurations]",
+)
+@click.option(
+    "--configurations",
+    "file",
+    metavar="FILE",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Measure sizes of one's own: a TOML file with a table for each.",
 )
 @click.option(
     "--threads",
@@ -48,6 +65,14 @@ OUTPUT = Path("reports/performance.md")
     help="The report; a .json and, with peers, an .svg are written beside it.",
 )
 @click.option(
+    "--history",
+    metavar="[URL]",
+    is_flag=False,
+    flag_value=HISTORY,
+    callback=_history,
+    help=f"Remember the run, in an SQLite file or the database of a URL.  [alone: {HISTORY}]",
+)
+@click.option(
     "--seed",
     type=click.IntRange(0),
     default=0,
@@ -58,9 +83,11 @@ def bench(
     models: tuple[str, ...],
     peers: bool,
     configurations: tuple[str, ...],
+    file: Path | None,
     threads: tuple[int, ...],
     seconds: float,
     output: Path,
+    history: str | None,
     seed: int,
 ) -> None:
     """Measure models against the reference, the machine, and other libraries.
@@ -74,19 +101,23 @@ def bench(
     from cllm.harness.bench.overview import overview
     from cllm.harness.bench.run import measure
 
+    own = () if file is None else read_configurations(file)
+    chosen = configurations or (() if own else tuple(CONFIGURATIONS))
     output.parent.mkdir(parents=True, exist_ok=True)  # refused now, not after the work
+    if history is not None:
+        remember([], history)
     if peers and (missing := [p.library for p in registered.PEERS if not p.is_installed()]):
         say(f"Not installed, not measured: {', '.join(missing)} (pip install '{registered.EXTRA}')")
-    chosen = configurations or tuple(CONFIGURATIONS)
     with Display() as display:
         result = measure(
             models or ("optimized",),
-            [CONFIGURATIONS[name] for name in chosen],
+            [*(CONFIGURATIONS[name] for name in chosen), *own],
             threads or (1, len(os.sched_getaffinity(0))),
             peers=peers,
             seconds=seconds,
             seed=seed,
             progress=display.show,
+            file=file,
         )
     picture = svg(result)
     if picture is not None:
@@ -95,6 +126,21 @@ def bench(
     _write(output, render(result, output.with_suffix(".svg").name if picture else None))
     click.echo(overview(result))
     say(f"Report: {output}")
+    if history is not None:
+        remember([output.with_suffix(".json")], history)
+        say(f"History: {history}")
+
+
+def remember(files: Sequence[Path], history: str) -> None:
+    """Add what was measured to a history, which is made where there is none.
+
+    Raises `CllmError` where it cannot be had.
+    """
+    from cllm.harness.history.sources import read_runs
+    from cllm.harness.history.store import open_history
+
+    with open_history(history, create=True) as opened:
+        opened.add_many(run for file in files for run in read_runs(file))
 
 
 def _write(path: Path, text: str) -> None:

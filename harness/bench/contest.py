@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from cllm.harness import probe
+from cllm.harness.bench.bandwidth import read_array, read_bandwidth
 from cllm.harness.bench.configurations import Configuration
 from cllm.harness.bench.process import Worker, WorkerFailed
 from cllm.harness.bench.task import Kind
@@ -64,7 +65,8 @@ class Entry:
     is_peer: bool
     status: Status = Status.TRIED
     reason: str = ""
-    build_seconds: float | None = None
+    startup: dict[str, float] = field(default_factory=dict)
+    """Seconds until the first result: `start`, to import and build, and `first_call`."""
     trial: float | None = None
     """Steps or tokens per second of the trial."""
     rates: list[float | None] = field(default_factory=list)
@@ -81,7 +83,8 @@ class Entry:
             "is_peer": self.is_peer,
             "status": str(self.status),
             "reason": self.reason,
-            "build_seconds": self.build_seconds,
+            "build_seconds": sum(self.startup.values()) if self.startup else None,
+            "startup": self.startup,
             "trial": self.trial,
             "rates": self.rates,
         }
@@ -98,6 +101,8 @@ class Contest:
     """FLOP/s by number of threads, block by block."""
     hand_overs: list[float | None] = field(default_factory=list)
     """Seconds from core to core, block by block."""
+    reads: dict[int, list[float]] = field(default_factory=dict)
+    """Bytes/s read by number of threads, block by block, from as many bytes as a token needs."""
 
 
 def hold(
@@ -131,10 +136,15 @@ def hold(
         for place in workers:
             entries[place].status = Status.RACED
         threads = sorted({c.threads for c in models})
+        arrays = {}
+        if not kind.is_training:
+            arrays = {count: read_array(configuration.setting, count) for count in threads}
         for block in range(blocks):
             progress(f"{stage}: racing", len(entries) + block, total)
             for count in threads:
                 contest.peaks.setdefault(count, []).append(probe.fma_peak(count))
+            for count, array in arrays.items():
+                contest.reads.setdefault(count, []).append(read_bandwidth(count, array))
             contest.hand_overs.append(probe.hand_over())
             for place in list(workers)[:: 1 if block % 2 == 0 else -1]:
                 rate = _visit(entries[place], workers[place], seconds, block)
@@ -163,7 +173,7 @@ def _try(
     """Build, check and visit; an entry that stays in the contest has a trial."""
     try:
         built = build(worker, entry.competitor, contest.configuration, contest.kind, seed)
-        entry.build_seconds = built["build_seconds"]
+        entry.startup = built["startup"]
         if reason := difference(contest, built["results"], expected):
             entry.status, entry.reason = Status.REFUSED, reason
             return
@@ -177,7 +187,7 @@ def _try(
 def build(
     worker: Worker, competitor: Competitor, configuration: Configuration, kind: Kind, seed: int
 ) -> dict[str, Any]:
-    """What a worker replies to the building of its task: `results` and `build_seconds`."""
+    """What a worker replies to the building of its task: `results` and `startup`."""
     setting = configuration.setting
     return worker.ask(
         "build",

@@ -8,8 +8,11 @@ from cllm.harness.bench.figures import number, ratio, share
 
 
 def overview(result: dict[str, Any]) -> str:
-    """What the terminal shows: each work and competitor that was raced, in columns."""
-    rows = [("work", "competitor", "a second", "MFU", "times the best peer")]
+    """Each work and competitor that was raced or cannot be, in columns.
+
+    `of peak` is MFU where steps are counted, and MBU where tokens are.
+    """
+    rows = [("work", "competitor", "a second", "of peak", "times the best peer")]
     for contest in result["contests"]:
         for entry in contest["entries"]:
             if entry["status"] == "tried":
@@ -17,7 +20,7 @@ def overview(result: dict[str, Any]) -> str:
             what = f"{contest['configuration']} {contest['kind']}"
             against = ratio(entry["versus"].get(contest["best_peer"]))
             found = number(entry["rate"]) if entry["status"] == "raced" else entry["reason"]
-            rows.append((what, entry["name"], found, share(entry["mfu"]), against))
+            rows.append((what, entry["name"], found, share(entry["mfu"] or entry["mbu"]), against))
     widths = [max(len(row[column]) for row in rows) for column in range(4)]
     return "\n".join(
         "  ".join([*(f"{cell:{w}}" for cell, w in zip(row, widths, strict=False)), row[4]])

@@ -34,10 +34,11 @@ class Worker:
         self,
         environment: Mapping[str, str],
         command: tuple[str, ...] = ("-P", "-m", "cllm.harness.bench.worker"),
+        python: str = sys.executable,
     ) -> None:
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115  (closed by close)
         self._process = subprocess.Popen(
-            [sys.executable, *command],
+            [python, *command],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._errors,
@@ -75,14 +76,18 @@ class Worker:
             raise WorkerFailed(" ".join(reply["error"].split()))
         return reply
 
+    def finish(self) -> None:
+        """Let it end by itself, without waiting for it."""
+        assert self._process.stdin is not None
+        with contextlib.suppress(BrokenPipeError):
+            self._process.stdin.close()
+
     def close(self) -> None:
         """End the process, its children too."""
         if self._errors.closed:
             return
         streams = (self._process.stdin, self._process.stdout)
-        assert streams[0] is not None
-        with contextlib.suppress(BrokenPipeError):
-            streams[0].close()
+        self.finish()
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(END_SECONDS)
         self._kill()

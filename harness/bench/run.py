@@ -6,8 +6,12 @@ is written here.
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
 from typing import Any
 
 import cllm.harness.peers as registered
@@ -21,6 +25,7 @@ from cllm.harness.bench.process import Worker
 from cllm.harness.bench.summary import summarize
 from cllm.harness.bench.task import Kind
 from cllm.harness.benchmark import Progress
+from cllm.harness.commit import commit_of, to_dict
 from cllm.harness.machine import fingerprint
 from cllm.harness.peers import Competitor, Peer, model
 from cllm.registry import find_model
@@ -40,28 +45,35 @@ def measure(
     seconds: float,
     seed: int,
     progress: Progress,
+    file: Path | None = None,
 ) -> dict[str, Any]:
-    """What `performance.json` holds: numbers, strings and lists alone."""
-    for name in models:
-        find_model(name)  # refused now, not after an hour
+    """What `performance.json` holds: numbers, strings and lists alone.
+
+    `file` is where configurations of one's own come from.
+    """
+    sources = [source_of(name) for name in models]  # refused now, not after an hour
     start = time.monotonic()
     wanted = registered.PEERS if peers else ()
     there = [peer for peer in wanted if peer.is_installed()]
     bench = _Run(models, sorted(set(threads)), there, seconds, seed, progress)
     progress("probing the machine", 0, 1)
     result: dict[str, Any] = {
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "machine": fingerprint(),
+        "commit": to_dict(commit_of(sources[0])),
         "settings": {
             "models": list(models),
             "configurations": [c.name for c in configurations],
+            "file": None if file is None else str(file),
             "threads": bench.threads,
             "peers": peers,
             "seconds": seconds,
             "seed": seed,
             "blocks": BLOCKS,
         },
+        "peer_versions": {peer.library: _version(peer) for peer in there},
         "missing_peers": [peer.library for peer in wanted if peer not in there],
-        "probe": _probe(bench.threads),
+        "probe": probe.survey(bench.threads),
     }
     result["contests"] = [
         summarize(contest, seed)
@@ -86,14 +98,18 @@ def measure(
     return result
 
 
-def _probe(threads: Sequence[int]) -> dict[str, Any]:
-    hand_over = probe.hand_over()
-    return {
-        "level": probe.level(),
-        "fma": {str(n): probe.fma_peak(n) for n in threads},
-        "read": {str(n): probe.read_bandwidths(n) for n in threads},
-        "hand_over_seconds": hand_over,
-    }
+def source_of(name: str) -> Path | None:
+    """The file that defines a model; None where none does. Raises `CllmError` as `find_model`."""
+    file = getattr(sys.modules.get(find_model(name).__module__), "__file__", None)
+    return Path(file) if file else None
+
+
+def _version(peer: Peer) -> str:
+    """Of the installed package; empty where it tells none."""
+    try:
+        return metadata.version(peer.package)
+    except metadata.PackageNotFoundError:
+        return ""
 
 
 class _Run:
@@ -113,14 +129,11 @@ class _Run:
 
     def contests(self, configuration: Configuration) -> Iterator[Contest]:
         """One for each kind of work that the configuration asks for."""
-        losses = self._expected(configuration, Kind.STEP)
-        yield self._contest(configuration, Kind.STEP, losses)
-        if configuration.calls_at_once > 1:
-            yield self._contest(configuration, Kind.STEPS, losses)
-        if configuration.generates:
-            tokens = self._expected(configuration, Kind.GREEDY)
-            yield self._contest(configuration, Kind.GREEDY, tokens)
-            yield self._contest(configuration, Kind.SAMPLED, None)
+        expected: dict[Kind, list[float]] = {}
+        for kind in configuration.kinds:
+            if (checked := kind.checked_as) is not None and checked not in expected:
+                expected[checked] = self._expected(configuration, checked)
+            yield self._contest(configuration, kind, expected.get(checked) if checked else None)
 
     def _expected(self, configuration: Configuration, kind: Kind) -> list[float]:
         """The first results of the reference in float64."""

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from statistics import median
 from typing import Any
 
+from cllm.harness.bench import bandwidth
 from cllm.harness.bench.contest import Contest, Entry, Status
 from cllm.harness.bench.flops import step_flops, utilization
 from cllm.harness.benchmark import median_ratio
@@ -21,19 +22,22 @@ def summarize(contest: Contest, seed: int) -> Summary:
     """What is kept of a contest."""
     setting = contest.configuration.setting
     peaks = {str(threads): median(found) for threads, found in contest.peaks.items()}
+    reads = {str(threads): median(found) for threads, found in contest.reads.items()}
     best = best_peer(contest.entries)
     entries = []
     for entry in contest.entries:
-        row = entry.to_dict() | {"rate": rate(entry), "mfu": None, "versus": {}}
+        row = entry.to_dict() | {"rate": rate(entry), "mfu": None, "mbu": None, "versus": {}}
         if entry.status is Status.RACED and not entry.is_peer:
             row["versus"] = {
                 str(other.competitor): compare(entry, other, seed)
                 for other in contest.entries
                 if other is not entry and other.status is Status.RACED
             }
-        peak = peaks.get(str(entry.competitor.threads))
-        if contest.kind.is_training and peak and row["rate"]:
-            row["mfu"] = utilization(setting, row["rate"], peak)
+        threads = str(entry.competitor.threads)
+        if row["rate"] and contest.kind.is_training and threads in peaks:
+            row["mfu"] = utilization(setting, row["rate"], peaks[threads])
+        if row["rate"] and not contest.kind.is_training and threads in reads:
+            row["mbu"] = bandwidth.utilization(setting, row["rate"], reads[threads])
         entries.append({"name": str(entry.competitor), **row})
     hand_overs = [found for found in contest.hand_overs if found is not None]
     return {
@@ -44,8 +48,11 @@ def summarize(contest: Contest, seed: int) -> Summary:
         "seq_len": setting.seq_len,
         "calls_at_once": contest.configuration.calls_at_once,
         "step_flops": step_flops(setting),
+        "token_bytes": bandwidth.token_bytes(setting),
         "peaks": peaks,
         "peak_blocks": {str(threads): found for threads, found in contest.peaks.items()},
+        "reads": reads,
+        "read_blocks": {str(threads): found for threads, found in contest.reads.items()},
         "hand_over_seconds": median(hand_overs) if hand_overs else None,
         "hand_over_blocks": contest.hand_overs,
         "best_peer": None if best is None else str(best.competitor),

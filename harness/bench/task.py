@@ -30,6 +30,16 @@ class Kind(enum.StrEnum):
         """Whether it is steps that are counted, not tokens."""
         return self in (Kind.STEP, Kind.STEPS)
 
+    @property
+    def unit(self) -> str:
+        """Of a rate."""
+        return "steps/s" if self.is_training else "tokens/s"
+
+    @property
+    def checked_as(self) -> Kind | None:
+        """The kind with the same first results; None where chance decides them."""
+        return {Kind.STEPS: Kind.STEP, Kind.SAMPLED: None}.get(self, self)
+
 
 class Task(ABC):
     """Built once, then called many times."""

@@ -18,14 +18,9 @@ from typing import Any
 from cllm.config import Config
 from cllm.harness.bench.footprint import grown
 from cllm.harness.bench.task import Kind, Task
+from cllm.harness.bench.visit import first_results, visit
 from cllm.harness.bench.workload import draw_workload
 from cllm.harness.cases import Setting
-
-CHECKED_STEPS = 3
-"""Losses of the first steps are compared."""
-
-WARM_UP_SHARE = 0.2
-"""Part of a visit that is not timed: caches are cold, and another's threads may still spin."""
 
 
 class Bench:
@@ -44,53 +39,26 @@ class Bench:
         calls_at_once: int,
         options: dict[str, Any],
     ) -> dict[str, Any]:
-        """Import, build and call until the first results are there; the results and seconds."""
-        start = time.perf_counter()
+        """Import, build and call until the first results are there; the results and seconds.
+
+        The seconds are those of importing and building, and of the first call, in which the
+        compilers of the peers work; the workload is drawn before.
+        """
         workload = draw_workload(Setting(Config(*sizes), *batch), seed, calls_at_once)
+        start = time.perf_counter()
         task: Task = importlib.import_module(module).build(Kind(kind), workload, **options)
-        results: list[float] = []
-        wanted = CHECKED_STEPS if Kind(kind).is_training else task.per_call
-        seconds = 0.0
-        while len(results) < wanted:
-            task.begin()
-            output = task.call()
-            task.values(output)
-            seconds = seconds or time.perf_counter() - start
-            results += task.evidence(output).tolist()
+        built = time.perf_counter()
+        calls: list[float] = []
+        results = first_results(task, Kind(kind), lambda: calls.append(time.perf_counter()))
         self._task = task
-        if Kind(kind).is_training:
-            results = results[:CHECKED_STEPS]
-        return {"results": results, "build_seconds": seconds}
+        startup = {"start": built - start, "first_call": calls[0] - built}
+        return {"results": results, "startup": startup}
 
     def visit(self, seconds: float) -> dict[str, Any]:
         """Rate (steps or tokens per second) over about so many seconds of calls."""
         if self._task is None:
             raise RuntimeError("build comes first")
-        made, once = self._time(1)
-        if once >= seconds:
-            return {"rate": made / once}
-        warm = max(1, round(WARM_UP_SHARE * seconds / once))
-        once = self._time(warm)[1] / warm
-        made, spent = self._time(max(1, round(seconds / once)))
-        return {"rate": made / spent}
-
-    def _time(self, calls: int) -> tuple[int, float]:
-        """What so many calls made, and the seconds that it took."""
-        task = self._task
-        assert task is not None
-        if type(task).begin is Task.begin:
-            start = time.perf_counter()
-            for _ in range(calls):
-                output = task.call()
-            task.values(output)
-            return calls * task.per_call, time.perf_counter() - start
-        spent = 0.0
-        for _ in range(calls):
-            task.begin()
-            start = time.perf_counter()
-            task.values(task.call())
-            spent += time.perf_counter() - start
-        return calls * task.per_call, spent
+        return {"rate": visit(self._task, seconds)}
 
 
 def serve() -> None:

@@ -50,12 +50,17 @@ class Build:
     commit: Commit | None = None
 
 
-VERSION = """
+ASK = """
 import sys
 from cllm.registry import find_model
-package = find_model(sys.argv[1]).__module__.partition(".")[0]
-print(getattr(sys.modules[package], "__version__", ""))
+module = find_model(sys.argv[1]).__module__
+print(sys.modules[module].__file__ or "")
+print(getattr(sys.modules[module.partition(".")[0]], "__version__", ""))
 """
+"""Where a candidate lies, and the version of its package."""
+
+APART = {"PYTHONPATH": ""}
+"""For a side with packages of its own: none of a folder comes before them."""
 
 
 def prepare(name: str, candidate: str, folder: Path, scratch: Path) -> Build:
@@ -79,18 +84,25 @@ def prepare(name: str, candidate: str, folder: Path, scratch: Path) -> Build:
     else:
         kind = "revision"
         python, commit = _revision(name, folder)
-    version = _ask(python, candidate, name)
-    return Build(name, kind, Launch(candidate, python), version, commit)
+    launch = Launch(candidate, python, {} if kind == "candidate" else APART)
+    source, version = _ask(launch, name)
+    if kind in ("wheel", "folder", "revision") and Path(python).parents[1] not in source.parents:
+        raise CllmError(f"{candidate} is not in {name}: it is found at {source}")
+    return Build(name, kind, launch, version, commit)
 
 
-def _ask(python: str, candidate: str, name: str) -> str:
-    """The version of the candidate's package on that side, where it must be there."""
+def _ask(launch: Launch, name: str) -> tuple[Path, str]:
+    """Where the candidate lies on that side, and the version of its package."""
     done = subprocess.run(
-        [python, "-P", "-c", VERSION, candidate], capture_output=True, timeout=BUILD_LIMIT
+        [launch.python, "-P", "-c", ASK, launch.candidate],
+        env={**os.environ, **launch.environment},
+        capture_output=True,
+        timeout=BUILD_LIMIT,
     )
     if done.returncode:
-        raise CllmError(f"{candidate} cannot be loaded in {name}: {_last_line(done.stderr)}")
-    return done.stdout.decode().strip()
+        raise CllmError(f"{launch.candidate} cannot be loaded in {name}: {_last_line(done.stderr)}")
+    source, version = done.stdout.decode().splitlines()[-2:]
+    return Path(source), version
 
 
 def _revision(name: str, folder: Path) -> tuple[str, Commit | None]:

@@ -61,17 +61,17 @@ def build(history: History, output: Path, progress: Progress) -> str:
 
     Raises `CllmError` where the history has no results, or the folder holds another page.
     """
-    known = [info for info in history.series() if info.count]
-    if not known:
+    total = len(history.series())
+    if not total:
         raise CllmError("the history has no results yet: `cllm history add FILE` brings some in")
     data = output / "data"
     if (output / "index.html").exists() and not (data / "index.js").exists():
         raise CllmError(f"{output} holds another page, no dashboard: name another folder")
     data.mkdir(parents=True, exist_ok=True)
-    entries = []
-    for done, info in enumerate(known):
-        progress("Series", done, len(known))
-        points = history.points(info.series)
+    entries, known = [], {}
+    for done, (info, points) in enumerate(history.all_points()):
+        progress("Series", done, total)
+        known[info.series.machine] = info.machine
         shifts = judge(change_points([point.value for point in points]), info.better)
         made = entry(
             info.series,
@@ -82,10 +82,10 @@ def build(history: History, output: Path, progress: Progress) -> str:
         )
         _write(data / f"{made['id']}.js", f"documents[{_json(made['id'])}]", document(points))
         entries.append(made)
-    progress("Series", len(known), len(known))
+    progress("Series", total, total)
     entries.sort(key=_order)
     index = {
-        "machines": machines({info.series.machine: info.machine for info in known}),
+        "machines": machines(known),
         "series": entries,
     }
     with atomic_file(output / "vega.js") as file:

@@ -1,6 +1,7 @@
 """What was measured, kept over years: `cllm history`.
 
-`record` says what a run and a result are; `schema` and `store` keep them in any database that
-SQLAlchemy speaks to; `sources` reads the files that runs come in; `changepoints` finds where a
-series changed.
+`record` says what a run and a result are. `store` keeps them in any database that SQLAlchemy speaks
+to, by `database`, `schema`, `insertion`, `filters` and `selection`. `sources` reads the files that
+runs come in, `document` and `pytest_benchmark` two of their formats. `changepoints` finds where a
+series changed, `changes` between which commits; `trial` and `scale` measure both.
 """

@@ -1,0 +1,222 @@
+"""The files that runs come in: of `cllm bench`, `cllm compare`, pytest-benchmark, and our own.
+
+Promises: a file is read whole, or refused in one line that names it; the same file gives the same
+ids, so that it is kept once.
+Leaves out: what pytest-benchmark measures (`cllm.harness.history.pytest_benchmark`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from cllm.errors import CllmError
+from cllm.harness.compare.comparison import Comparison, Entry
+from cllm.harness.history import document, pytest_benchmark
+from cllm.harness.history.record import Better, Result, Run
+
+KNOWN = (
+    "performance.json of `cllm bench`, comparison.json of `cllm compare`, JSON of pytest-benchmark "
+    "or lines of `cllm history export`"
+)
+
+ID_DIGITS = 16
+"""Of the hash of a file: no two of a million are alike but for a chance of one in 10^7."""
+
+RACED = "raced"
+"""Of an entry whose rates were measured block by block."""
+
+
+def read_runs(path: Path) -> list[Run]:
+    """The runs of a file, whatever it is of what is known.
+
+    Raises `CllmError` where it is something else or not whole; `OSError` where it cannot be read.
+    """
+    content = path.read_bytes()
+    id = hashlib.sha256(content).hexdigest()[:ID_DIGITS]
+    runs, where = [], str(path)
+    try:
+        text = content.decode()
+        lines = text.splitlines()
+        if len(lines) > 1 and _is_object(lines[0]):
+            for number, line in enumerate(lines, 1):
+                where = f"{path}: line {number}"
+                runs += _runs(json.loads(line), id)
+        else:
+            runs += _runs(json.loads(text), id)
+    except CllmError as error:
+        raise CllmError(f"{where}: {error}") from error
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        said = f"{type(error).__name__}: {error}"
+        raise CllmError(f"{where}: not understood ({said}), must be {KNOWN}") from error
+    return runs
+
+
+def _is_object(line: str) -> bool:
+    """Whether a line is JSON on its own, as in a file of many."""
+    try:
+        return isinstance(json.loads(line), dict)
+    except ValueError:
+        return False
+
+
+def _runs(found: Mapping[str, Any], id: str) -> list[Run]:
+    if found.get("kind") == document.KIND:
+        return [document.from_dict(found)]
+    if found.get("kind") == "comparison":
+        return list(comparison_runs(Comparison.from_dict(found), id))
+    if "contests" in found:
+        return [bench_run(found, id)]
+    if "benchmarks" in found:
+        return pytest_benchmark.read(found, id)
+    raise CllmError(f"no results: must be {KNOWN}")
+
+
+def bench_run(found: Mapping[str, Any], id: str) -> Run:
+    """What `cllm bench` measured; of competitors those that were raced."""
+    if "created" not in found:
+        raise CllmError("it does not say when it was measured: must have a time `created`")
+    return Run(
+        id=f"bench-{id}",
+        created=datetime.fromisoformat(found["created"]),
+        source="bench",
+        machine=found["machine"],
+        level=found["probe"]["level"],
+        results=(
+            *(result for contest in found["contests"] for result in _contest(contest)),
+            *_operations(found),
+            *(result for row in found["memory"] for result in _memory(row, _sizes(found, row))),
+            *(
+                Result("import", row["model"], "s", row["seconds"], better=Better.LOWER)
+                for row in found["imports"]
+            ),
+        ),
+        commit=document.commit_from_dict(found.get("commit")),
+    )
+
+
+def _contest(contest: Mapping[str, Any]) -> Iterator[Result]:
+    """Rates, and the seconds until the first one."""
+    name = f"{contest['configuration']} {contest['kind']}"
+    is_training = contest["kind"] in ("step", "steps")
+    sizes = {**contest["sizes"], "batch_size": contest["batch_size"], "seq_len": contest["seq_len"]}
+    if contest["kind"] == "steps":
+        sizes["calls_at_once"] = contest["calls_at_once"]
+    for entry in contest["entries"]:
+        if entry["status"] != RACED:
+            continue
+        candidate, threads = f"{entry['library']} {entry['variant']}".strip(), entry["threads"]
+        yield Result(
+            name,
+            candidate,
+            "steps/s" if is_training else "tokens/s",
+            entry["rate"],
+            threads,
+            samples=tuple(rate for rate in entry["rates"] if rate is not None),
+            share=entry["mfu"] if is_training else entry.get("mbu"),
+            configuration=sizes,
+        )
+        if entry["build_seconds"] is not None:
+            yield Result(
+                f"{name}, until the first result",
+                candidate,
+                "s",
+                entry["build_seconds"],
+                threads,
+                Better.LOWER,
+                configuration=sizes,
+            )
+
+
+def _operations(found: Mapping[str, Any]) -> Iterator[Result]:
+    sizes = _sizes(found, found["operations"])
+    for row in found["operations"]["rows"]:
+        without = f" without {', '.join(row['without'])}" if row["without"] else ""
+        for room in ("optimized", "reference"):
+            yield Result(
+                f"operation {row['function']}{without}",
+                room,
+                "s",
+                row[f"{room}_seconds"],
+                better=Better.LOWER,
+                configuration=sizes,
+            )
+
+
+def _memory(row: Mapping[str, Any], sizes: Mapping[str, Any]) -> Iterator[Result]:
+    for key, name in (("planned_bytes", "planned memory"), ("grown_bytes", "memory")):
+        yield Result(
+            f"{row['configuration']} {name}",
+            row["model"],
+            "bytes",
+            row[key],
+            row["threads"],
+            Better.LOWER,
+            configuration=sizes,
+        )
+
+
+def _sizes(found: Mapping[str, Any], row: Mapping[str, Any]) -> dict[str, Any]:
+    """Of the configuration that a row names."""
+    for contest in found["contests"]:
+        if contest["configuration"] == row["configuration"]:
+            own = {name: contest[name] for name in ("batch_size", "seq_len")}
+            return {**contest["sizes"], **own}
+    return {"configuration": row["configuration"]}
+
+
+def comparison_runs(found: Comparison, id: str) -> Iterator[Run]:
+    """A run for each side.
+
+    A revision's results are the candidate's, at its commit; what has no commit has its own name.
+    """
+    for side, part in ((found.base, "base"), (found.head, "head")):
+        commit = document.commit_from_dict(side.commit)
+        candidate = side.name
+        if commit is not None and side.kind != "candidate":
+            candidate = found.settings["candidate"]
+        yield Run(
+            id=f"compare-{id}-{part}",
+            created=datetime.fromisoformat(found.created),
+            source="compare",
+            machine=found.machine,
+            level=found.level,
+            results=tuple(_side(found.entries, side is found.base, candidate)),
+            commit=commit,
+        )
+
+
+def _side(entries: Sequence[Entry], is_base: bool, candidate: str) -> Iterator[Result]:
+    for entry in entries:
+        name = f"{entry.configuration} {entry.kind}"
+        rates = (*entry.base, *entry.base_again) if is_base else tuple(entry.head)
+        if rates:
+            share = None
+            if entry.unit == "steps/s" and entry.flops and entry.peaks:
+                # The highest: whatever else ran at that moment has only lowered the others.
+                share = entry.flops * median(rates) / max(entry.peaks)
+            yield Result(
+                name,
+                candidate,
+                entry.unit,
+                median(rates),
+                entry.threads,
+                samples=rates,
+                share=share,
+                configuration=entry.sizes,
+            )
+        if entry.instructions is not None:
+            counted = entry.instructions.base if is_base else entry.instructions.head
+            yield Result(
+                name,
+                candidate,
+                "instructions",
+                counted,
+                better=Better.LOWER,
+                configuration=entry.sizes,
+            )

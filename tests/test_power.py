@@ -1,0 +1,168 @@
+"""The experiment behind `reports/regression-power.md`: replays, rivals, report, load, slowdown."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cllm.harness.compare.comparison import Entry, Interval, Outcome
+from cllm.harness.compare.power import load, markdown
+from cllm.harness.compare.power.live import Live
+from cllm.harness.compare.power.load import STATES, Load
+from cllm.harness.compare.power.record import BASE, COPY, SLOWDOWNS, Moment, Recording, record
+from cllm.harness.compare.power.replay import replay
+from cllm.harness.compare.power.slowed import NAME, VARIABLE
+
+BUILDS = [BASE, COPY, *(f"{slowdown:g}" for slowdown in SLOWDOWNS)]
+
+
+def recorded(rounds: int, noise: float = 0.004, disturbed: float = 0.005) -> Recording:
+    """Made-up rounds: noise, and now and then a process that something else has slowed."""
+    generator, moments = np.random.default_rng(5), []
+    for place in range(rounds):
+        fastest, mean = {}, {}
+        for build in BUILDS:
+            slowdown = 0.0 if build in (BASE, COPY) else float(build)
+            wobble = noise * generator.standard_normal(2)
+            wobble += generator.exponential(0.3, 2) * (generator.random(2) < disturbed)
+            fastest[build] = (4e-4 * (1 + slowdown) * np.exp(wobble)).tolist()
+            mean[build] = (
+                np.array(fastest[build]) * np.exp(generator.exponential(0.2, 2))
+            ).tolist()
+        moments.append(Moment(3.5 * place, 3.5, "quiet", fastest, mean))
+    return Recording(1, dict.fromkeys(BUILDS, 0), moments)
+
+
+RECORDING = recorded(200)
+
+
+def trials(build: str, count: int = 40) -> list[Outcome]:
+    found = replay(RECORDING, build, count, budget=60.0, minimum_effect=0.02, seed=0)
+    return [trial.outcome for trial in found]
+
+
+@pytest.mark.parametrize(
+    ("build", "outcome"), [(COPY, Outcome.SAME), ("0.03", Outcome.SLOWER), ("0.1", Outcome.SLOWER)]
+)
+def test_replays_find_what_was_planted(build: str, outcome: Outcome) -> None:
+    assert set(trials(build)) == {outcome}
+
+
+def test_a_replay_takes_contiguous_rounds_by_the_clock_of_a_live_one() -> None:
+    (trial,) = replay(RECORDING, "0.1", 1, budget=60.0, minimum_effect=0.02, seed=0)
+    assert trial.pairs in (10, 14)
+    assert trial.seconds == pytest.approx(trial.pairs / 2 * 3.5 * 4 / 14)
+
+
+def test_a_recording_shorter_than_a_comparison_is_refused() -> None:
+    short = replace(RECORDING, moments=RECORDING.moments[:20])
+    with pytest.raises(ValueError, match="recorded are 20 s of comparisons, must be over 60"):
+        next(replay(short, COPY, 1, budget=60, minimum_effect=0.02, seed=0))
+
+
+def test_the_rules_of_others() -> None:
+    generator = np.random.default_rng(0)
+
+    def moment(head: float) -> Moment:
+        base = (4e-4 * np.exp(0.001 * generator.standard_normal(2))).tolist()
+        other = [head * seconds for seconds in base]
+        return Moment(0, 3.5, "quiet", {BASE: base, "x": other}, {BASE: base, "x": other})
+
+    for head, said in ((1.0, (False, False, False)), (1.1, (True, True, True))):
+        made = Recording(1, dict.fromkeys(BUILDS, 0), [moment(head) for _ in range(100)])
+        (trial,) = replay(made, "x", 1, budget=30, minimum_effect=0.02, seed=0)
+        assert (trial.mean_rule, trial.fastest_rule, trial.t_test) == said
+
+
+def test_a_recording_is_kept_whole() -> None:
+    again = Recording.from_dict(RECORDING.to_dict())
+    assert again == replace(RECORDING, moments=list(RECORDING.moments))
+
+
+def results(builds: list[str]) -> markdown.Results:
+    entry = Entry(
+        "a", "small", "step", 1, "steps/s", Outcome.SAME, "why", ratio=Interval(1, 0.99, 1.01),
+        seconds=7.0,
+    )  # fmt: skip
+    return markdown.Results(
+        [RECORDING],
+        {
+            (1, build): [*replay(RECORDING, build, 20, budget=60.0, minimum_effect=0.02, seed=0)]
+            for build in builds
+        },
+        [Live(1, 0.0, entry), Live(1, 0.03, replace(entry, outcome=Outcome.SLOWER))],
+        60.0,
+        0.02,
+        {"cpu": "a processor", "usable_cores": 2},
+        "python -m cllm.harness.compare.power",
+    )
+
+
+def test_the_report_says_what_was_reached() -> None:
+    text = markdown.render(results(BUILDS[1:]))
+    for said in (
+        "✓ equal builds called different: 0 of 20, 0.0% (0.0% to 16.8%), at most 1%",
+        "✓ 3% found: 20 of 20, 100.0% (83.2% to 100.0%), at least 95%",
+        "✓ 10% found within 10 s: 20 of 20",
+        "| equal, 1 thread | 20 | 0 | 0 | 20 | 0 |",
+        "| 3% slower, 1 thread | 1 | 0 | 1 | 0 | 0 | 7 | 7 |",
+        "200 rounds; at their start the machine was: quiet 100%.",
+    ):
+        assert said in text
+
+
+def test_the_report_says_what_was_not_reached() -> None:
+    found = results(BUILDS[1:])
+    wrong = {
+        (1, COPY): [replace(t, outcome=Outcome.FASTER) for t in found.trials[1, COPY]],
+        (1, "0.03"): [replace(t, outcome=Outcome.SAME) for t in found.trials[1, "0.03"]],
+        (1, "0.1"): [replace(t, seconds=10.5) for t in found.trials[1, "0.1"]],
+    }
+    lines = [*markdown.bars(replace(found, trials=wrong))]
+    assert len(lines) == 3
+    assert all(line.startswith("**✗ not reached:** ") for line in lines)
+
+
+def test_the_slowed_model_computes_the_same() -> None:
+    code = f"from cllm.registry import find_model; print(find_model({NAME!r})._extra)"
+    run = [sys.executable, "-P", "-c", code]
+    done = subprocess.run(
+        run, env={**os.environ, VARIABLE: "123"}, capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "123\n"
+
+
+def test_load_comes_and_goes_and_leaves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[subprocess.Popen[bytes]] = []
+    popen = subprocess.Popen
+
+    def start(command: list[str]) -> subprocess.Popen[bytes]:
+        started.append(popen([*command[:2], "import signal; signal.pause()"]))
+        return started[-1]
+
+    monkeypatch.setattr(load.subprocess, "Popen", start)
+    monkeypatch.setattr(load, "MEAN_SECONDS", 0.01)
+    with Load(0) as running:
+        while len(started) < 5:
+            assert running.state in STATES
+    assert all(process.returncode is not None for process in started)
+
+
+def test_a_recording_of_real_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(load, "STATES", {"quiet": (), "nothing": ()})
+    (found,) = record([1], 0.5, tmp_path, 0, lambda what, done, total: None)
+    assert list(found.work) == BUILDS
+    assert found.work[BASE] == found.work[COPY] == 0 < found.work["0.01"] < found.work["0.1"]
+    (moment,) = found.moments
+    assert list(moment.fastest) == BUILDS
+    for build in BUILDS:
+        assert all(
+            0 < least <= mean
+            for least, mean in zip(moment.fastest[build], moment.mean[build], strict=True)
+        )
