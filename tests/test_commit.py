@@ -133,11 +133,11 @@ def test_a_hook_does_not_lead_astray(repository: Path, monkeypatch: pytest.Monke
 
 def test_a_subject_in_no_encoding(repository: Path) -> None:
     message = repository / "message"
-    message.write_bytes(b"caf\xe9 \xff\n")
+    message.write_bytes(b"pass\xe9 \xff\n")
     git(repository, "commit", "-q", "--allow-empty", "--cleanup=verbatim", "-F", str(message))
     commit = current_commit(repository)
     assert commit is not None
-    assert commit.subject.startswith("caf")
+    assert commit.subject.startswith("pass")
 
 
 def test_the_commit_of_a_candidate(

@@ -37,7 +37,10 @@ COMMANDS = {
         "cllm.harness.compare.command:compare",
         "Say whether one build is slower than another.",
     ),
-    "history": ("cllm.harness.history.command:history", "Keep what was measured, and find it again."),
+    "history": (
+        "cllm.harness.history.command:history",
+        "Keep what was measured, and find it again.",
+    ),
     "report": (
         "cllm.harness.publish.command:report",
         "Show what was measured as a page, Markdown and JUnit XML.",

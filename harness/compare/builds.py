@@ -20,7 +20,7 @@ import sysconfig
 import tarfile
 import tempfile
 import venv
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from cllm.errors import CllmError
@@ -36,6 +36,9 @@ KINDS = (
     "a git revision, a folder with a pyproject.toml, a wheel (.whl), a virtual environment, "
     "or a candidate (module:Class or a name of an entry point)"
 )
+
+INSTALLED = ("wheel", "folder", "revision")
+"""Kinds that have an environment of their own, made for them."""
 
 
 @dataclass(frozen=True)
@@ -59,9 +62,6 @@ print(getattr(sys.modules[module.partition(".")[0]], "__version__", ""))
 """
 """Where a candidate lies, and the version of its package."""
 
-APART = {"PYTHONPATH": ""}
-"""For a side with packages of its own: none of a folder comes before them."""
-
 
 def prepare(name: str, candidate: str, folder: Path, scratch: Path) -> Build:
     """The side of that name; revisions are those of the repository that `folder` is in.
@@ -79,16 +79,29 @@ def prepare(name: str, candidate: str, folder: Path, scratch: Path) -> Build:
     elif (path / "pyproject.toml").is_file():
         kind, python, commit = "folder", _install(path.resolve(), scratch), current_commit(path)
     elif name in installed() or ":" in name:
-        source = sys.modules[find_model(name).__module__].__file__
-        kind, candidate, commit = "candidate", name, commit_of(Path(source) if source else None)
+        kind, candidate = "candidate", name
+        file = sys.modules[find_model(name).__module__].__file__
+        commit = commit_of(Path(file) if file else None)
     else:
         kind = "revision"
         python, commit = _revision(name, folder)
-    launch = Launch(candidate, python, {} if kind == "candidate" else APART)
+    launch = Launch(candidate, python)
+    if kind not in INSTALLED:
+        return Build(name, kind, launch, _ask(launch, name)[1], commit)
+    made = Path(python).parents[1]
+    # what was installed comes first, even before folders that the user has put in front
+    paths = [str(_site(made)), os.environ.get("PYTHONPATH")]
+    launch = replace(launch, environment={"PYTHONPATH": os.pathsep.join(filter(None, paths))})
     source, version = _ask(launch, name)
-    if kind in ("wheel", "folder", "revision") and Path(python).parents[1] not in source.parents:
+    if made not in source.parents:
         raise CllmError(f"{candidate} is not in {name}: it is found at {source}")
     return Build(name, kind, launch, version, commit)
+
+
+def _site(environment: Path) -> Path:
+    """Where a virtual environment keeps its packages."""
+    places = {"base": str(environment), "platbase": str(environment)}
+    return Path(sysconfig.get_path("purelib", "venv", places))
 
 
 def _ask(launch: Launch, name: str) -> tuple[Path, str]:
@@ -140,10 +153,8 @@ def _install(what: Path, folder: Path) -> str:
     made = Path(tempfile.mkdtemp(dir=folder))
     try:
         venv.create(made, symlinks=True)
-        places = {"base": str(made), "platbase": str(made)}
-        site = Path(sysconfig.get_path("purelib", "venv", places))
         here = sysconfig.get_path("purelib")
-        (site / "rest.pth").write_text(f"import site; site.addsitedir({here!r})\n")
+        (_site(made) / "rest.pth").write_text(f"import site; site.addsitedir({here!r})\n")
         command = [sys.executable, "-m", "pip", "--python", str(made / "bin/python"), "install"]
         command += ["--quiet", "--disable-pip-version-check", "--no-deps", "--force-reinstall"]
         done = subprocess.run(

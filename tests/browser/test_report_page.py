@@ -118,7 +118,8 @@ def test_the_keyboard_reaches_what_scrolls_and_what_folds(page: Page) -> None:
     reached = []
     for _ in range(8):
         page.keyboard.press("Tab")
-        reached.append(page.evaluate("document.activeElement.tagName + document.activeElement.className"))
+        at = "document.activeElement"
+        reached.append(page.evaluate(f"{at}.tagName + {at}.className"))
     assert "DIVscroll" in reached
     assert "SUMMARY" in reached
     page.locator("summary").first.focus()
