@@ -83,7 +83,8 @@ def _setting(candidate: type[Model]) -> Setting:
 
 def _leak(what: str, growth: Growth) -> Verdict:
     leaks = growth.leaks
-    more = f", and {len(leaks) - 1} places more" if len(leaks) > 1 else ""
+    others = len(leaks) - 1
+    more = f", and {others} place{'s' if others > 1 else ''} more" if others else ""
     resident = f" ({growth.resident})" if growth.resident else ""
     evidence = f"{what} leaks {leaks[0]}{more}{resident}"
     return Verdict(Status.FAIL, evidence, {"leaks": [vars(leak) for leak in leaks]})
