@@ -494,6 +494,21 @@ def test_the_command_says_prints_and_writes(
     assert json.loads(printed.stdout)["kind"] == "comparison"
 
 
+def test_sizes_of_ones_own(tmp_path: Path) -> None:
+    file = tmp_path / "mine.toml"
+    sizes = {"vocab_size": 11, "embed_dim": 4, "num_layers": 1, "num_heads": 2, "ff_dim": 3}
+    table = sizes | {"batch_size": 2, "seq_len": 5}
+    file.write_text("\n".join(["[mine]", *(f"{name} = {size}" for name, size in table.items())]))
+    words = ["reference", "reference", "--threads", "1", "--budget", "0.01", "--no-instructions"]
+    result = CliRunner().invoke(command.compare, [*words, "--configurations", str(file), "--json"])
+    assert result.exit_code == 3, result.output
+    document = json.loads(result.stdout)
+    assert document["entries"][0]["configuration"] == "mine"
+    assert document["entries"][0]["sizes"] == table
+    assert document["settings"]["configurations"] == []
+    assert document["settings"]["file"] == str(file)
+
+
 def test_the_overview_names_everything() -> None:
     side = Side("main", "revision")
     full = Entry(

@@ -11,7 +11,7 @@ import click
 
 from cllm.cli.progress import say
 from cllm.files import atomic_file
-from cllm.harness.bench.configurations import CONFIGURATIONS
+from cllm.harness.bench.configurations import CONFIGURATIONS, read_configurations
 from cllm.harness.compare.comparison import Comparison, Entry
 from cllm.harness.display import Display
 
@@ -32,9 +32,14 @@ KINDS = ("step", "greedy")
     "configurations",
     type=click.Choice(list(CONFIGURATIONS)),
     multiple=True,
-    default=("small",),
-    show_default=True,
-    help="Sizes to measure; may be given again.",
+    help="Sizes to measure; may be given again.  [default: small, or those of --configurations]",
+)
+@click.option(
+    "--configurations",
+    "file",
+    metavar="FILE",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Measure sizes of one's own: a TOML file with a table for each.",
 )
 @click.option(
     "--kind",
@@ -91,6 +96,7 @@ def compare(
     head: str,
     candidate: str,
     configurations: tuple[str, ...],
+    file: Path | None,
     kinds: tuple[str, ...],
     threads: tuple[int, ...],
     budget: float,
@@ -111,12 +117,14 @@ def compare(
     from cllm.harness.compare import run
     from cllm.harness.compare.builds import prepare
 
+    own = () if file is None else read_configurations(file)
+    chosen = configurations or (() if own else ("small",))
     if output is not None:
         output.mkdir(parents=True, exist_ok=True)  # refused now, not after the work
     counts = sorted(set(threads or (1, len(os.sched_getaffinity(0)))))
     benchmarks = [
-        run.Benchmark(CONFIGURATIONS[configuration], Kind(kind), count)
-        for configuration in dict.fromkeys(configurations)
+        run.Benchmark(configuration, Kind(kind), count)
+        for configuration in [*(CONFIGURATIONS[name] for name in dict.fromkeys(chosen)), *own]
         for kind in dict.fromkeys(kinds)
         for count in counts
     ]
@@ -135,6 +143,7 @@ def compare(
             instructions=instructions,
             seed=seed,
             progress=display.show,
+            file=file,
         )
     document = json.dumps(comparison.to_dict(), indent=1)
     click.echo(document if as_json else overview(comparison))

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from cllm.harness import probe
-from cllm.harness.bench.configurations import Configuration
+from cllm.harness.bench.configurations import CONFIGURATIONS, Configuration
 from cllm.harness.bench.flops import call_flops
 from cllm.harness.bench.process import WorkerFailed
 from cllm.harness.bench.task import Kind
@@ -96,12 +96,15 @@ def compare(
     instructions: bool,
     seed: int,
     progress: Progress,
+    file: Path | None = None,
 ) -> Comparison:
     """Hold head against base; `budget` are the seconds that one benchmark may take.
 
-    With `instructions` callgrind counts those of a step, on one thread, as a second witness.
+    With `instructions` callgrind counts those of a step, on one thread, as a second witness. `file`
+    is where configurations of one's own come from.
     """
     start, machine, entries = time.monotonic(), fingerprint(), []
+    names = dict.fromkeys(benchmark.configuration.name for benchmark in benchmarks)
     threads = sorted({benchmark.threads for benchmark in benchmarks})
     progress("probing the machine", 0, 1)
     probed = probe.survey(threads)
@@ -130,7 +133,8 @@ def compare(
         level=probed["level"],
         probe=probed,
         settings={
-            "configurations": list(dict.fromkeys(b.configuration.name for b in benchmarks)),
+            "configurations": [name for name in names if name in CONFIGURATIONS],
+            "file": None if file is None else str(file),
             "kinds": list(dict.fromkeys(str(b.kind) for b in benchmarks)),
             "threads": threads,
             "candidate": head.launch.candidate,

@@ -43,6 +43,7 @@ SIDES = {"head": "head", "head_again": "head again", "base": "base", "base_again
 OPTIONS = {
     "candidate": "candidate",
     "configurations": "configuration",
+    "file": "configurations",
     "kinds": "kind",
     "threads": "threads",
     "budget": "budget",
@@ -92,7 +93,7 @@ def _row(entry: Entry) -> Row:
         "medians": medians,
         "rates": rates,
         "flops": flops,
-        "share": speed / median(peaks) if peaks and speed else None,
+        "share": speed / max(peaks) if peaks and speed else None,
     }
 
 
@@ -181,8 +182,8 @@ def command(report: Report) -> str:
     """What repeats the comparison, as far as its settings tell."""
     words = ["cllm", "compare", report["base"]["name"], report["head"]["name"]]
     for name, option in OPTIONS.items():
-        value = report["settings"].get(name, [])
-        for each in value if isinstance(value, list) else [value]:
+        value = report["settings"].get(name)
+        for each in value if isinstance(value, list) else [] if value is None else [value]:
             words += [f"--{option}", f"{each:g}" if isinstance(each, float) else str(each)]
     return shlex.join(words)
 
