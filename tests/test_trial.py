@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from cllm.harness.history import rivals, synthetic_series, trial
-from cllm.harness.history.synthetic_series import LEVEL, MARGIN, NOISES, normal
-from cllm.harness.history.trial import NEAR, Case, Tally, matches, wilson
+from cllm.harness.history.trial import __main__ as command
+from cllm.harness.history.trial import rivals, run, synthetic_series
+from cllm.harness.history.trial.run import NEAR, Case, Tally, matches, wilson
+from cllm.harness.history.trial.synthetic_series import LEVEL, MARGIN, NOISES, normal
 
 
 @pytest.mark.parametrize(
@@ -81,17 +82,26 @@ def test_tallies_add_up() -> None:
 
 
 def test_the_command_writes_tables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(trial, "installed", lambda: [rivals.METHODS[0]])
+    monkeypatch.setattr(command, "installed", lambda: [rivals.METHODS[0]])
     output = tmp_path / "reports" / "changepoints.md"
-    result = CliRunner().invoke(trial.main, ["--series", "1", "--output", str(output)])
+    result = CliRunner().invoke(command.main, ["--series", "1", "--output", str(output)])
     assert result.exit_code == 0, result.output
     text = output.read_text()
-    for group in trial.GROUPS:
+    for group in run.GROUPS:
         for case in group:
             assert f"| {case.name} |" in text
     assert "trial --series 1 --seed 0" in text
     rows = [line for line in text.splitlines() if line.startswith("| 10 σ; 200 points |")]
     assert rows[0].endswith("| 100.0 (20.7 to 100.0) |")
+
+
+def test_a_place_that_cannot_be_written_is_refused_before_the_work(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    result = CliRunner().invoke(
+        command.main, ["--output", str(tmp_path / "file" / "changepoints.md")]
+    )
+    assert result.exit_code == 2
+    assert "Error: cannot write" in result.output
 
 
 def test_the_same_seed_draws_the_same_series(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -102,12 +112,12 @@ def test_the_same_seed_draws_the_same_series(monkeypatch: pytest.MonkeyPatch) ->
         return []
 
     case = Case("one", lambda generator: synthetic_series.quiet(generator, normal, 20))
-    monkeypatch.setattr(trial, "GROUPS", ((case,),))
-    monkeypatch.setattr(trial, "TIMED", [])
+    monkeypatch.setattr(run, "GROUPS", ((case,),))
+    monkeypatch.setattr(run, "TIMED", [])
     methods = [rivals.Method(name, "", "", find) for name in ("a", "b")]
-    trial.run(methods, series=2, seed=1)
-    trial.run(methods, series=2, seed=1)
-    trial.run(methods, series=2, seed=2)
+    run.run(methods, series=2, seed=1)
+    run.run(methods, series=2, seed=1)
+    run.run(methods, series=2, seed=2)
     assert seen[0] == seen[1] == seen[4]
     assert seen[2] == seen[3] == seen[6]
     assert len({tuple(series) for series in seen}) == 4

@@ -148,8 +148,8 @@ def compare(
     document = json.dumps(comparison.to_dict(), indent=1)
     click.echo(document if as_json else overview(comparison))
     if output is not None:
-        with atomic_file(output / "comparison.json") as file:
-            file.write(document.encode() + b"\n")
+        with atomic_file(output / "comparison.json") as written:
+            written.write(document.encode() + b"\n")
         say(f"`cllm report {output / 'comparison.json'}` shows it as a page")
     ctx.exit(comparison.exit_status)
 
