@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from cllm.harness import probe
-from cllm.harness.probe.loops import fma_rate, hand_over_seconds, read_rate, widest_level
+from cllm.harness.probe.loops import chain, fma_rate, hand_over_seconds, read_rate, widest_level
 
 MOMENT = 1e-4
 
@@ -35,6 +35,14 @@ def test_the_widest_level_is_the_first_that_runs(monkeypatch: pytest.MonkeyPatch
     assert probe.level() == LEVELS[0]
     monkeypatch.setenv("CLLM_ISA", "baseline")
     assert probe.level() == "baseline"
+
+
+def test_the_undisturbed_peak_is_that_of_the_fastest_moment(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    rates = iter([1.0, 3.0, 2.0] + [0.5] * 100)
+    monkeypatch.setattr(probe, "fma_rate", lambda level, threads, seconds: next(rates))
+    assert probe.undisturbed_peak(2) == 3.0
 
 
 def test_an_unknown_level_is_refused() -> None:
@@ -86,3 +94,9 @@ def test_without_known_caches_the_memory_is_measured(
     monkeypatch.setattr(probe, "CACHES", tmp_path)
     monkeypatch.setattr(probe, "LARGEST_ARRAY", 1 << 16)
     assert [*probe.read_bandwidths(1)] == ["memory"]
+
+
+def test_a_chain_is_as_long_as_it_is_asked_for() -> None:
+    """Each link is x/2 + 1, from 1 on."""
+    assert [chain(count) for count in range(4)] == [1.0, 1.5, 1.75, 1.875]
+    assert chain(1000) == 2.0

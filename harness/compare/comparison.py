@@ -81,7 +81,7 @@ class Entry:
     head: Sequence[float] = ()
     head_again: Sequence[float] = ()
     peaks: Sequence[float] = ()
-    """FLOP/s of the machine with these threads, measured in between."""
+    """FLOP/s of the machine with these threads, undisturbed, measured in between."""
     flops: int = 0
     """Of one step, or of one generated token."""
     seconds: float = 0.0

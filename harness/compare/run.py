@@ -90,7 +90,7 @@ class Round:
 
     processes: Sequence[Visited]
     peak: float
-    """FLOP/s of the machine at that moment."""
+    """FLOP/s of the machine at that moment, undisturbed as the fastest windows are."""
 
 
 def compare(
@@ -161,7 +161,7 @@ def rounds(
 
     def visit() -> Round:
         visited = visit_round([base, head, base, head], [work], generator)
-        return Round(visited, probe.fma_peak(work.threads))
+        return Round(visited, probe.undisturbed_peak(work.threads))
 
     return visit
 

@@ -20,6 +20,7 @@ import numpy as np
 from cllm.harness.probe.loops import fma_rate, hand_over_seconds, read_rate, widest_level
 
 FMA_SECONDS = 0.01
+MOMENT_SECONDS, MOMENTS = 0.001, 20
 READ_SECONDS = 0.02
 HAND_OVERS = 5
 ROUNDS = 500
@@ -50,6 +51,12 @@ def level() -> str:
 def fma_peak(threads: int) -> float:
     """FLOP/s of multiply-adds in float32 with so many threads."""
     rate: float = fma_rate(level(), threads, FMA_SECONDS)
+    return rate
+
+
+def undisturbed_peak(threads: int) -> float:
+    """FLOP/s of the fastest of many short moments: what else runs takes nothing from it."""
+    rate: float = max(fma_rate(level(), threads, MOMENT_SECONDS) for _ in range(MOMENTS))
     return rate
 
 

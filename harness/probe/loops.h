@@ -13,7 +13,7 @@ double probe_fma(const char *level, int threads, double seconds);
 double probe_read(const char *level, int threads, double seconds, const float *floats, size_t count);
 
 /* So many multiply-adds, each of which waits for the one before: a known amount of work. */
-void probe_chain(ptrdiff_t count);
+float probe_chain(ptrdiff_t count);
 
 /* Seconds from one core's write to a cache line until another has read it; 0 where a thread cannot
    be had or tied to its core. */

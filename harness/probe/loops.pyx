@@ -8,7 +8,7 @@ cdef extern from "loops.h" nogil:
     double probe_read(
         const char *level, int threads, double seconds, const float *floats, size_t count
     )
-    void probe_chain(Py_ssize_t count)
+    float probe_chain(Py_ssize_t count)
     double probe_hand_over(int one, int other, int rounds)
 
 
@@ -44,9 +44,11 @@ def read_rate(str level, int threads, double seconds, const float[::1] floats):
 
 
 def chain(Py_ssize_t count):
-    """Take so many multiply-adds, each of which waits for the one before."""
+    """Take so many multiply-adds x/2 + 1, each of which waits for the one before; the last x."""
+    cdef float last
     with nogil:
-        probe_chain(count)
+        last = probe_chain(count)
+    return last
 
 
 def hand_over_seconds(int one, int other, int rounds):

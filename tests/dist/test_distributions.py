@@ -70,7 +70,7 @@ def test_the_wheel_holds_every_module_and_nothing_else(wheel: set[str]) -> None:
     linked = re.compile(r"cllm/(reference|optimized|harness)/")
     expected = {name for name in sources("cllm/**/*.py") if not linked.match(name)}
     expected |= {f"cllm/{name}" for name in sources("reference/*.py") | sources("harness/**/*.py")}
-    expected |= {f"cllm/{name}" for name in sources("harness/templates/*")}
+    expected |= {f"cllm/{name}" for name in sources("harness/**/templates/*")}
     expected |= {f"cllm/{name}" for name in sources("optimized/*.py")}
     expected |= {"cllm/py.typed"}
     compiled = {name for name in wheel if name.endswith(".so")}
