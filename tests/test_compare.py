@@ -18,7 +18,6 @@ from hypothesis import strategies as st
 from cllm.config import Config
 from cllm.errors import CllmError
 from cllm.harness.bench.configurations import CONFIGURATIONS, Configuration
-from cllm.harness.bench.process import WorkerFailed
 from cllm.harness.bench.task import Kind
 from cllm.harness.cases import Setting
 from cllm.harness.compare import builds, command
@@ -31,7 +30,15 @@ from cllm.harness.compare.comparison import (
     Outcome,
     Side,
 )
-from cllm.harness.compare.run import Benchmark, Round, compare, measure, prepare_work, rounds
+from cllm.harness.compare.run import (
+    Benchmark,
+    Round,
+    compare,
+    limited,
+    measure,
+    prepare_work,
+    rounds,
+)
 from cllm.harness.compare.sequential import (
     ALPHA,
     FEWEST,
@@ -39,7 +46,7 @@ from cllm.harness.compare.sequential import (
     looks_before,
     signed_rank_interval,
 )
-from cllm.harness.compare.session import Launch, Visited, visit_round
+from cllm.harness.compare.session import Launch, LaunchFailed, Visited, visit_round
 
 LITTLE = Configuration("little", Setting(Config(11, 4, 1, 2, 3), 2, 5), 1, True, 1.0, 0.5)
 STEP = Benchmark(LITTLE, Kind.STEP, 1)
@@ -216,14 +223,16 @@ def test_an_open_answer_uses_the_budget_and_no_more() -> None:
     entry = of_little(*fake(lambda n: [100, 98 + 4 * (n % 2), 100, 98 + 4 * (n % 2)]), budget=20.5)
     assert entry.outcome is Outcome.INCONCLUSIVE
     assert entry.seconds == 20.0
-    assert "still open after 20.5 s" in entry.reason
+    assert entry.reason.startswith("still open after 20 s: ")
     assert entry.ratio is not None
 
 
 def test_too_few_samples_are_said() -> None:
     entry = of_little(*fake(wobbling(0.5)), budget=3)
     assert (entry.outcome, entry.ratio) == (Outcome.INCONCLUSIVE, None)
-    assert entry.reason == "too few samples: 6 pairs of processes in 3 s"
+    assert entry.reason == (
+        "too few samples: 6 pairs of processes in 3 s, 10 are needed: give it a larger budget"
+    )
     assert len(entry.base) == 3
 
 
@@ -236,7 +245,7 @@ def test_a_side_that_computes_something_else_is_not_called_faster() -> None:
         return seen
 
     entry = of_little(wrong, clock)
-    assert entry.outcome is Outcome.INCONCLUSIVE
+    assert entry.outcome is Outcome.FAILED
     assert entry.reason == "computes something else: loss of step 2 is 2.001, base has 2"
     visit, clock = fake(wobbling(2.0), results=[float("nan")])
     assert "loss of step 1 is nan" in of_little(visit, clock).reason
@@ -272,10 +281,13 @@ def test_a_round_of_real_processes(tmp_path: Path, kind: Kind, results: int) -> 
 @pytest.mark.parametrize(
     ("candidate", "reason"),
     [
-        ("others:Fails", "cannot be measured: OSError: no such device"),
-        ("others:Dies", "cannot be measured: crashed by SIGABRT"),
+        ("others:Fails", "head cannot be measured: OSError: no such device"),
+        ("others:Dies", "head cannot be measured: crashed by SIGABRT"),
         ("others:Wrong", "computes something else: loss of step 1"),
-        ("others:Vanished", "cannot be measured: CllmError: model 'others:Vanished' cannot be"),
+        (
+            "others:Vanished",
+            "head cannot be measured: CllmError: model 'others:Vanished' cannot be",
+        ),
     ],
 )
 @pytest.mark.usefixtures("others")
@@ -286,8 +298,27 @@ def test_a_side_that_cannot_be_measured_says_why(
     base, head = Launch("reference", sys.executable), Launch(candidate, sys.executable)
     visit = rounds(base, head, work, np.random.default_rng(0))
     entry = measure(STEP, visit, budget=60, minimum_effect=0.02, seed=0, progress=quiet)
-    assert entry.outcome is Outcome.INCONCLUSIVE
+    assert entry.outcome is Outcome.FAILED
     assert entry.reason.startswith(reason)
+
+
+@pytest.mark.usefixtures("others")
+def test_a_base_that_cannot_be_measured_decides_nothing(tmp_path: Path) -> None:
+    work = prepare_work(STEP, 0, tmp_path / "work.npz")
+    base, head = Launch("others:Fails", sys.executable), Launch("reference", sys.executable)
+    visit = rounds(base, head, work, np.random.default_rng(0))
+    entry = measure(STEP, visit, budget=60, minimum_effect=0.02, seed=0, progress=quiet)
+    assert entry.outcome is Outcome.INCONCLUSIVE
+    assert entry.reason == "base cannot be measured: OSError: no such device"
+
+
+def test_threads_are_those_of_numpy_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "7")
+    monkeypatch.delenv("OPENBLAS_NUM_THREADS", raising=False)
+    environment = limited(Launch("a", "python", {"MKL_NUM_THREADS": "5"}), 2).environment
+    assert environment["OPENBLAS_NUM_THREADS"] == "2"
+    assert environment["MKL_NUM_THREADS"] == "5"
+    assert "OMP_NUM_THREADS" not in environment  # the user's own is inherited
 
 
 def test_a_comparison_is_kept_whole() -> None:
@@ -299,7 +330,7 @@ def test_a_comparison_is_kept_whole() -> None:
     document = json.loads(json.dumps(found.to_dict()))
     again = Comparison.from_dict(document)
     assert json.dumps(again.to_dict()) == json.dumps(found.to_dict())
-    assert found.entries[0].reason == "too few samples: 2 pairs of processes in 0.01 s"
+    assert found.entries[0].reason.startswith("too few samples: 2 pairs of processes in ")
     assert found.settings["candidate"] == "optimized"
 
 
@@ -314,6 +345,7 @@ def entry_of(outcome: Outcome) -> Entry:
     ("outcomes", "worst", "status"),
     [
         ([Outcome.SAME, Outcome.SLOWER, Outcome.INCONCLUSIVE], Outcome.SLOWER, 1),
+        ([Outcome.SLOWER, Outcome.FAILED, Outcome.SAME], Outcome.FAILED, 1),
         ([Outcome.SAME, Outcome.INCONCLUSIVE, Outcome.FASTER], Outcome.INCONCLUSIVE, 3),
         ([Outcome.SAME, Outcome.FASTER], Outcome.FASTER, 0),
         ([Outcome.SAME], Outcome.SAME, 0),
@@ -421,6 +453,9 @@ def test_revisions_and_folders_are_installed_apart(
     environment = str(Path(before.launch.python).parents[1])
     found = prepare(environment, CANDIDATE, project, tmp_path)
     assert (found.kind, found.version) == ("environment", "1.0")
+    monkeypatch.chdir(project)
+    with pytest.raises(CllmError, match="someproject:Model cannot be loaded in "):
+        prepare(sys.prefix, CANDIDATE, project, tmp_path)  # it lies in the current folder alone
 
 
 def test_a_wheel_is_installed(project: Path, tmp_path: Path) -> None:
@@ -472,7 +507,9 @@ def test_a_candidate_from_elsewhere_is_not_measured_for_that_of_a_side(
     (tmp_path / "elsewhere.py").write_text(MODULE.format(version="3.0"))
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(CllmError, match=r"elsewhere:Model is not in .*: it is found at "):
+    with pytest.raises(
+        CllmError, match=r"elsewhere:Model is not in .*, it is found at .*: --candidate names"
+    ):
         prepare(str(project), "elsewhere:Model", project, tmp_path)
 
 
@@ -527,5 +564,5 @@ def test_the_overview_names_everything() -> None:
 
 def test_a_worker_that_fails_is_named(tmp_path: Path) -> None:
     work = prepare_work(STEP, 0, tmp_path / "work.npz")
-    with pytest.raises(WorkerFailed, match="crashed"):
+    with pytest.raises(LaunchFailed, match="crashed"):
         visit_round([Launch("reference", "/bin/false")], [work], np.random.default_rng(0))

@@ -575,3 +575,16 @@ def test_any_wrong_value_is_refused_or_harmless(data: st.DataObject, tmp_path: P
     assert page.render(found)
     assert summary.render(found)
     assert junit.render(found)
+
+
+def test_a_head_that_fails_stands_before_one_that_is_slower() -> None:
+    failed = replace(
+        entry(Outcome.FAILED), ratio=None, decision=None, noise=None, detectable=None,
+        reason="head cannot be measured: crashed by SIGSEGV",
+    )  # fmt: skip
+    found = reported(entry(Outcome.SLOWER), failed)
+    assert (found["status"], found["exit_status"]) == ("failed", 1)
+    assert found["headline"] == "1 of 2 benchmarks failed"
+    assert found["start"].endswith("head cannot be measured: crashed by SIGSEGV")
+    assert "crashed by SIGSEGV" in page.render(found)
+    assert "❌" in summary.render(found)

@@ -78,7 +78,7 @@ def prepare(name: str, candidate: str, folder: Path, scratch: Path) -> Build:
         kind, python = "environment", str(path.absolute() / "bin/python")
     elif (path / "pyproject.toml").is_file():
         kind, python, commit = "folder", _install(path.resolve(), scratch), current_commit(path)
-    elif name in installed() or ":" in name:
+    elif name in installed() or ":" in name or name.endswith(".py"):
         kind, candidate = "candidate", name
         file = sys.modules[find_model(name).__module__].__file__
         commit = commit_of(Path(file) if file else None)
@@ -87,14 +87,18 @@ def prepare(name: str, candidate: str, folder: Path, scratch: Path) -> Build:
         python, commit = _revision(name, folder)
     launch = Launch(candidate, python)
     if kind not in INSTALLED:
-        return Build(name, kind, launch, _ask(launch, name)[1], commit)
+        # of an environment it is not to be found in the current folder
+        here = None if kind == "candidate" else scratch
+        return Build(name, kind, launch, _ask(launch, name, here)[1], commit)
     made = Path(python).parents[1]
     # what was installed comes first, even before folders that the user has put in front
     paths = [str(_site(made)), os.environ.get("PYTHONPATH")]
     launch = replace(launch, environment={"PYTHONPATH": os.pathsep.join(filter(None, paths))})
-    source, version = _ask(launch, name)
+    source, version = _ask(launch, name, None)
     if made not in source.parents:
-        raise CllmError(f"{candidate} is not in {name}: it is found at {source}")
+        raise CllmError(
+            f"{candidate} is not in {name}, it is found at {source}: --candidate names what is"
+        )
     return Build(name, kind, launch, version, commit)
 
 
@@ -104,13 +108,14 @@ def _site(environment: Path) -> Path:
     return Path(sysconfig.get_path("purelib", "venv", places))
 
 
-def _ask(launch: Launch, name: str) -> tuple[Path, str]:
-    """Where the candidate lies on that side, and the version of its package."""
+def _ask(launch: Launch, name: str, folder: Path | None) -> tuple[Path, str]:
+    """Where the candidate lies on that side, asked from a folder, and its package's version."""
     done = subprocess.run(
         [launch.python, "-P", "-c", ASK, launch.candidate],
         env={**os.environ, **launch.environment},
         capture_output=True,
         timeout=BUILD_LIMIT,
+        cwd=folder,
     )
     if done.returncode:
         raise CllmError(f"{launch.candidate} cannot be loaded in {name}: {_last_line(done.stderr)}")
@@ -124,7 +129,9 @@ def _revision(name: str, folder: Path) -> tuple[str, Commit | None]:
         folder, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{name}^{{commit}}"
     )
     if found.returncode:
-        raise CllmError(f"{name!r} must be {KINDS}")
+        shallow = _git(folder, "rev-parse", "--is-shallow-repository").stdout == b"true\n"
+        hint = "; this clone is shallow: `git fetch --unshallow` brings the rest" if shallow else ""
+        raise CllmError(f"{name!r} must be {KINDS}{hint}")
     sha = found.stdout.decode().strip()
     kept = _cache() / f"{sha[:16]}-{_interpreter()}"
     if not (kept / "bin/python").exists():

@@ -12,7 +12,7 @@ import click
 from cllm.cli.progress import say
 from cllm.files import atomic_file
 from cllm.harness.bench.configurations import CONFIGURATIONS, read_configurations
-from cllm.harness.compare.comparison import Comparison, Entry
+from cllm.harness.compare.comparison import ELSEWHERE, Comparison, Entry
 from cllm.harness.display import Display
 
 KINDS = ("step", "greedy")
@@ -110,8 +110,8 @@ def compare(
 
     Each is a git revision, a folder of sources, a wheel, a virtual environment, or a candidate
     (module:Class). Both are measured in one session, in turn, in processes that are made anew
-    again and again. The exit status is 0, 1 where something is slower, 3 where something could not
-    be decided.
+    again and again. The exit status is 0, 1 where something is slower or HEAD fails, 3 where
+    something could not be decided.
     """
     from cllm.harness.bench.task import Kind
     from cllm.harness.compare import run
@@ -181,7 +181,10 @@ def _row(entry: Entry) -> tuple[str, ...]:
     noise = max(entry.noise.high - 1, 1 - entry.noise.low)
     found = f"{entry.ratio.ratio:.3f} ({entry.ratio.low:.3f} to {entry.ratio.high:.3f})"
     seen = (f"±{100 * noise:.1f}%", f"{100 * entry.detectable:.1f}%", _instructions(entry))
-    return entry.name, str(entry.outcome), found, *seen, f"{entry.seconds:.0f} s; {entry.reason}"
+    said = f"{entry.seconds:.0f} s; {entry.reason}"
+    if entry.instructions_reason not in ("", ELSEWHERE):
+        said += f"; instructions not counted: {entry.instructions_reason}"
+    return entry.name, str(entry.outcome), found, *seen, said
 
 
 def _instructions(entry: Entry) -> str:

@@ -16,7 +16,10 @@ from cllm.errors import CllmError
 
 VERSION = 1
 
-EXIT_GOOD, EXIT_SLOWER, EXIT_INCONCLUSIVE = 0, 1, 3
+ELSEWHERE = "counted of training steps, on one thread"
+"""Why the others have no instructions."""
+
+EXIT_GOOD, EXIT_WORSE, EXIT_INCONCLUSIVE = 0, 1, 3
 
 
 class Outcome(enum.StrEnum):
@@ -27,7 +30,9 @@ class Outcome(enum.StrEnum):
     SAME = "same"
     """A difference of the minimum effect or more is excluded."""
     INCONCLUSIVE = "inconclusive"
-    """The time was up, or a side could not be measured; the reason says which."""
+    """The time was up, or base could not be measured; the reason says which."""
+    FAILED = "failed"
+    """Head cannot be measured, or computes something else than base."""
 
 
 @dataclass(frozen=True)
@@ -121,19 +126,22 @@ class Comparison:
 
     @property
     def outcome(self) -> Outcome:
-        """The worst that was found: slower before inconclusive before the others."""
+        """The worst that was found: failed before slower before inconclusive before the others."""
         found = {entry.outcome for entry in self.entries}
-        for outcome in (Outcome.SLOWER, Outcome.INCONCLUSIVE, Outcome.FASTER):
+        for outcome in (Outcome.FAILED, Outcome.SLOWER, Outcome.INCONCLUSIVE, Outcome.FASTER):
             if outcome in found:
                 return outcome
         return Outcome.SAME if found else Outcome.INCONCLUSIVE
 
     @property
     def exit_status(self) -> int:
-        """0, 1 where something is slower, 3 where something could not be decided."""
-        return {Outcome.SLOWER: EXIT_SLOWER, Outcome.INCONCLUSIVE: EXIT_INCONCLUSIVE}.get(
-            self.outcome, EXIT_GOOD
-        )
+        """0, 1 where something is slower or failed, 3 where something could not be decided."""
+        match self.outcome:
+            case Outcome.SLOWER | Outcome.FAILED:
+                return EXIT_WORSE
+            case Outcome.INCONCLUSIVE:
+                return EXIT_INCONCLUSIVE
+        return EXIT_GOOD
 
     def to_dict(self) -> dict[str, Any]:
         """What `comparison.json` holds."""

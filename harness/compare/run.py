@@ -7,6 +7,7 @@ Leaves out: how a side is built (`cllm.harness.compare.builds`).
 
 from __future__ import annotations
 
+import os
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -21,22 +22,24 @@ import numpy as np
 from cllm.harness import probe
 from cllm.harness.bench.configurations import CONFIGURATIONS, Configuration
 from cllm.harness.bench.flops import call_flops
-from cllm.harness.bench.process import WorkerFailed
 from cllm.harness.bench.task import Kind
 from cllm.harness.bench.visit import CHECKED_STEPS
 from cllm.harness.bench.workload import draw_workload
 from cllm.harness.benchmark import Progress, median_ratio
 from cllm.harness.commit import to_dict
 from cllm.harness.compare.builds import Build
-from cllm.harness.compare.comparison import Comparison, Entry, Interval, Outcome, Side
+from cllm.harness.compare.comparison import ELSEWHERE, Comparison, Entry, Interval, Outcome, Side
 from cllm.harness.compare.instructions import NotCounted, count_instructions, witness
-from cllm.harness.compare.sequential import Decision, decide, looks_before
-from cllm.harness.compare.session import Launch, Visited, Work, visit_round
+from cllm.harness.compare.sequential import FEWEST, Decision, decide, looks_before
+from cllm.harness.compare.session import Launch, LaunchFailed, Visited, Work, visit_round
 from cllm.harness.machine import fingerprint
 
 TOLERANCE = 1e-4
 """Relative, between the first losses of both sides; float32 is off by some 1e-6 there."""
 
+
+THREAD_COUNTS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "BLIS_NUM_THREADS")
+"""What decides how many threads a candidate has that leaves it to NumPy or OpenMP."""
 
 COUNTED_STEPS = 5
 """Of which the median counts."""
@@ -154,10 +157,17 @@ def compare(
     )
 
 
+def limited(launch: Launch, threads: int) -> Launch:
+    """With so many threads for NumPy's BLAS and for OpenMP too, where the user does not say."""
+    counts = {name: str(threads) for name in THREAD_COUNTS if name not in os.environ}
+    return replace(launch, environment={**counts, **launch.environment})
+
+
 def rounds(
     base: Launch, head: Launch, work: Work, generator: np.random.Generator
 ) -> Callable[[], Round]:
     """What gives the next round of a live comparison."""
+    base, head = (limited(side, work.threads) for side in (base, head))
 
     def visit() -> Round:
         visited = visit_round([base, head, base, head], [work], generator)
@@ -202,10 +212,14 @@ def measure(
         progress(f"{benchmark.name}: {seen_so_far}", round(spent), round(budget))
         try:
             seen = visit()
-        except WorkerFailed as error:
-            return replace(entry, reason=f"cannot be measured: {error}", seconds=spent)
+        except LaunchFailed as error:
+            side, outcome = (
+                ("head", Outcome.FAILED) if error.place % 2 else ("base", Outcome.INCONCLUSIVE)
+            )
+            reason = f"{side} cannot be measured: {error}"
+            return replace(entry, outcome=outcome, reason=reason, seconds=clock() - start)
         if reason := _difference(benchmark, seen.processes):
-            return replace(entry, reason=reason, seconds=clock() - start)
+            return replace(entry, outcome=Outcome.FAILED, reason=reason, seconds=clock() - start)
         pairs.add(seen.processes, benchmark.name)
         peaks.append(seen.peak)
         if looks_before(len(pairs.effects)) > looks_before(len(pairs.effects) - 2):
@@ -215,14 +229,17 @@ def measure(
     progress(f"{benchmark.name}: done", round(budget), round(budget))
     entry = replace(entry, **_rates(pairs), peaks=tuple(peaks), seconds=spent)
     if decision is None:
-        reason = f"too few samples: {len(pairs.effects)} pairs of processes in {budget:g} s"
+        reason = (
+            f"too few samples: {len(pairs.effects)} pairs of processes in {spent:.3g} s, "
+            f"{FEWEST} are needed: give it a larger budget"
+        )
         return replace(entry, reason=reason)
     head = [*pairs.rates[1], *pairs.rates[3]]
     low = median_ratio(head, [*pairs.rates[0], *pairs.rates[2]], seed)
     return replace(
         entry,
         outcome=decision.outcome,
-        reason=_reason(decision, minimum_effect, budget),
+        reason=_reason(decision, minimum_effect, spent),
         ratio=Interval(*low),
         decision=decision.interval,
         noise=decide(pairs.noise, minimum_effect).interval,
@@ -235,7 +252,7 @@ def add_instructions(
 ) -> Entry:
     """The entry with what callgrind counts on both sides, or why it does not."""
     if benchmark.kind is not Kind.STEP or benchmark.threads > 1:
-        return replace(entry, instructions_reason="counted of training steps, on one thread")
+        return replace(entry, instructions_reason=ELSEWHERE)
     if entry.ratio is None:
         return replace(entry, instructions_reason="not measured either")
     expected = CALLGRIND_FACTOR * COUNTED_STEPS / median(entry.base)
@@ -290,16 +307,16 @@ def _rates(pairs: Pairs) -> Mapping[str, Any]:
     return {name: tuple(rates) for name, rates in zip(names, pairs.rates, strict=True)}
 
 
-def _reason(decision: Decision, minimum_effect: float, budget: float) -> str:
+def _reason(decision: Decision, minimum_effect: float, spent: float) -> str:
     """One line."""
-    found = _interval(decision.interval)
+    found = f"{_interval(decision.interval)} at {decision.interval.confidence:.4g} confidence"
     match decision.outcome:
         case Outcome.SAME:
-            return f"{found}: a difference of {minimum_effect:.3g} or more is excluded"
+            return f"a difference of {minimum_effect:.3g} or more is excluded: {found}"
         case Outcome.INCONCLUSIVE:
-            return f"{found}: still open after {budget:g} s"
-    return f"{found}: equality is excluded"
+            return f"still open after {spent:.0f} s: {found}"
+    return f"equality is excluded: {found}"
 
 
 def _interval(interval: Interval) -> str:
-    return f"ratio {interval.ratio:.4f} ({interval.low:.4f} to {interval.high:.4f})"
+    return f"{interval.low:.4f} to {interval.high:.4f}"

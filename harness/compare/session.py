@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from cllm.harness.bench.process import Worker
+from cllm.harness.bench.process import Worker, WorkerFailed
 
 WORKER = Path(__file__).with_name("worker.py")
 
@@ -37,6 +37,15 @@ TRIPS = 5
 
 MOST_PADDING = 4096
 """Bytes added to the environment of a process, which lies above its stack."""
+
+
+class LaunchFailed(Exception):
+    """A process crashed, hung, or could not build."""
+
+    def __init__(self, place: int, reason: str) -> None:
+        super().__init__(reason)
+        self.place = place
+        """Among the launches."""
 
 
 @dataclass(frozen=True)
@@ -103,26 +112,32 @@ def visit_round(
 ) -> list[Visited]:
     """Start a process for each launch, visit all in turn, end them.
 
-    Raises `WorkerFailed`, beginning with the candidate's name, where a process crashes, hangs or
-    cannot build.
+    Raises `LaunchFailed` where a process crashes, hangs or cannot build.
     """
     with ExitStack() as stack:
         workers = [stack.enter_context(_start(launch, generator)) for launch in launches]
+        limit = VISIT_LIMIT + seconds
+
+        def ask(place: int, call: str, limit: float, **arguments: Any) -> dict[str, Any]:
+            try:
+                return workers[place].ask(call, limit, **arguments)
+            except WorkerFailed as error:
+                raise LaunchFailed(place, str(error)) from error
+
         found = [
             Visited(
                 {
-                    work.name: worker.ask("build", BUILD_LIMIT, **work.request(launch.candidate))
+                    work.name: ask(place, "build", BUILD_LIMIT, **work.request(launch.candidate))
                     for work in works
                 }
             )
-            for worker, launch in zip(workers, launches, strict=True)
+            for place, launch in enumerate(launches)
         ]
-        limit = VISIT_LIMIT + seconds
         for _ in range(trips):
             order = generator.permutation(len(workers)).tolist()
             for work in works:
                 for place in [*order, *reversed(order)]:
-                    reply = workers[place].ask("visit", limit, name=work.name, seconds=seconds)
+                    reply = ask(place, "visit", limit, name=work.name, seconds=seconds)
                     fastest = found[place].seconds.get(work.name, np.inf)
                     found[place].seconds[work.name] = min(fastest, reply["fastest"])
                     found[place].means.setdefault(work.name, []).append(reply["mean"])

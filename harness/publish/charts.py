@@ -20,6 +20,7 @@ Rows = list[dict[str, Any]]
 Row = Mapping[str, Any]
 
 OUTCOMES = {
+    "failed": ("var(--fail)", "cross"),
     "slower": ("var(--fail)", "triangle-down"),
     "inconclusive": ("var(--unsure)", "diamond"),
     "faster": ("var(--pass)", "triangle-up"),

@@ -4,8 +4,9 @@
 
 - `version`: 1, raised whenever a key changes its meaning; `kind`: `comparison`; `created`: UTC,
   ISO 8601, of the comparison;
-- `status`: `slower`, `inconclusive`, `faster` or `same`, the worst that was found; `exit_status`;
-  `headline`: the same in words; `start`: where to look first when something is slower, else null;
+- `status`: `failed`, `slower`, `inconclusive`, `faster` or `same`, the worst; `exit_status`;
+  `headline`: the same in words; `start`: where to look first when something failed or is slower,
+  else null;
 - `base`, `head`: what was compared; `seconds` it took; `settings`, `machine`, `level` of its
   instruction set;
 - `minimum_effect`: differences below it do not count, null where it is not known;
@@ -98,7 +99,7 @@ def _row(entry: Entry) -> Row:
 
 
 def _urgency(row: Row) -> tuple[int, float]:
-    """Slower before inconclusive before faster before same; the largest change first."""
+    """Failed before slower, inconclusive, faster and same; the largest change first."""
     ratio = row["ratio"]["ratio"] if row["ratio"] else 1.0
     return [*OUTCOMES].index(row["outcome"]), -abs(ratio - 1)
 
@@ -126,6 +127,8 @@ def headline(rows: list[Row]) -> str:
             said += f", {_said(worst)}"
         return f"{worst['title']}: {said}"
     slower, unsure, faster = (counts[name] for name in ("slower", "inconclusive", "faster"))
+    if failed := counts["failed"]:
+        return f"{failed} of {total} benchmarks failed"
     if slower:
         return f"{slower} of {total} benchmarks {_is(slower)} slower"
     if unsure:
@@ -144,8 +147,10 @@ def _said(row: Row) -> str:
 
 
 def start(rows: list[Row]) -> str | None:
-    """Where to look first when something is slower."""
+    """Where to look first when something failed or is slower."""
     worst = rows[0]
+    if worst["outcome"] == Outcome.FAILED:
+        return f"{worst['title']}: {worst['reason']}"
     if worst["outcome"] != Outcome.SLOWER:
         return None
     return f"{worst['title']}: {_said(worst)}, 95% interval {interval(worst['ratio'])}"

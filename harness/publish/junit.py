@@ -1,8 +1,9 @@
 """A report as JUnit XML, which CI systems show: a case for each benchmark.
 
-A benchmark that is slower is a failure. One that is inconclusive is an error, as in `cllm check`:
-a skipped case would look as if nothing had been wanted of it. Of a run, a model that crashed or
-computed something else is a failure, and a peer that did is skipped: it is not under test.
+A benchmark that is slower, or that head fails, is a failure. One that is inconclusive is an error,
+as in `cllm check`: a skipped case would look as if nothing had been wanted of it. Of a run, a model
+that crashed or computed something else is a failure, and a peer that did is skipped: it is not
+under test.
 """
 
 from __future__ import annotations
@@ -42,8 +43,8 @@ def _compared(report: Report) -> Iterator[junitparser.TestCase]:
             figures = f"{change(row['ratio']['ratio'])}, 95% interval {interval(row['ratio'])}"
             said = f"{figures}: {said}"
         case = _case(row["title"], row["configuration"], row["seconds"], said)
-        if row["outcome"] == "slower":
-            case.result = [junitparser.Failure(said, "slower")]
+        if row["outcome"] in ("slower", "failed"):
+            case.result = [junitparser.Failure(said, row["outcome"])]
         elif row["outcome"] == "inconclusive":
             case.result = [junitparser.Error(said, "inconclusive")]
         yield case

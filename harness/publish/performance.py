@@ -29,7 +29,7 @@ from cllm.harness.bench.flops import matmul_parameters, step_flops
 from cllm.harness.bench.markdown import command as bench_command
 from cllm.harness.bench.task import Kind
 from cllm.harness.cases import Setting
-from cllm.harness.compare.comparison import EXIT_GOOD, EXIT_SLOWER
+from cllm.harness.compare.comparison import EXIT_GOOD, EXIT_WORSE
 from cllm.harness.publish.charts import COLORS
 from cllm.harness.publish.roofline import GENERATION, Point, intensity, rooflines
 from cllm.harness.publish.words import plural, threads_of
@@ -54,7 +54,7 @@ def report_of(document: Mapping[str, Any]) -> Report:
         "version": VERSION,
         "kind": "performance",
         "status": "fail" if bad else "pass",
-        "exit_status": EXIT_SLOWER if bad else EXIT_GOOD,
+        "exit_status": EXIT_WORSE if bad else EXIT_GOOD,
         "headline": headline(models, rows, len(bad)),
         "start": f"{bad[0]['title']}: {bad[0]['status']}: {bad[0]['reason']}" if bad else None,
         "created": document.get("created"),

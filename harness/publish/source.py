@@ -137,6 +137,7 @@ def _wrong(entry: Entry) -> str:
                 f"{name} is {interval.ratio:g} ({interval.low:g} to {interval.high:g}), "
                 "must be positive and in order"
             )
-    if entry.outcome is not Outcome.INCONCLUSIVE and entry.ratio is None:
+    without = (Outcome.INCONCLUSIVE, Outcome.FAILED)
+    if entry.outcome not in without and entry.ratio is None:
         return f"{entry.outcome} without a ratio"
     return "" if entry.threads >= 1 else "threads must be 1 or more"

@@ -28,7 +28,7 @@ Report = dict[str, Any]
 Row = dict[str, Any]
 
 MARKS = {
-    "slower": "🔻", "inconclusive": "❔", "faster": "🔺", "same": "▪️",
+    "failed": "❌", "slower": "🔻", "inconclusive": "❔", "faster": "🔺", "same": "▪️",
     "pass": "✅", "fail": "❌", "not applicable": "➖",
 }  # fmt: skip
 """Beside the word."""
