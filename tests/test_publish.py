@@ -579,7 +579,7 @@ def test_any_wrong_value_is_refused_or_harmless(data: st.DataObject, tmp_path: P
 
 def test_a_head_that_fails_stands_before_one_that_is_slower() -> None:
     failed = replace(
-        entry(Outcome.FAILED), ratio=None, decision=None, noise=None, detectable=None,
+        entry(Outcome.INCONCLUSIVE), outcome=Outcome.FAILED, ratio=None, decision=None, noise=None, detectable=None,
         reason="head cannot be measured: crashed by SIGSEGV",
     )  # fmt: skip
     found = reported(entry(Outcome.SLOWER), failed)
