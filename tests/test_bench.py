@@ -18,7 +18,7 @@ from click.testing import CliRunner
 from cllm.config import Config
 from cllm.errors import CllmError
 from cllm.harness import peers
-from cllm.harness.bench import bandwidth, run
+from cllm.harness.bench import bandwidth, footprint, run
 from cllm.harness.bench import contest as contests
 from cllm.harness.bench.bandwidth import read_array, token_bytes
 from cllm.harness.bench.charts import svg
@@ -28,6 +28,9 @@ from cllm.harness.bench.contest import Contest, Entry, Status, hold
 from cllm.harness.bench.flops import matmul_parameters, step_flops, utilization
 from cllm.harness.bench.machine import is_crowded
 from cllm.harness.bench.markdown import command, render
+from cllm.harness.bench.models import Found
+from cllm.harness.bench.operations import name_of
+from cllm.harness.bench.process import THREAD_VARIABLES, WorkerFailed
 from cllm.harness.bench.summary import summarize
 from cllm.harness.bench.task import Kind
 from cllm.harness.bench.workload import draw_workload
@@ -247,6 +250,43 @@ def measured(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(option.type, "choices", [*CONFIGURATIONS])
 
 
+MODELS = """
+import os
+
+from cllm.model import Model as Abstract
+from cllm.reference import Model as Reference
+
+print("junk")
+
+
+class Mine(Reference):
+    pass
+
+
+class Crash(Reference):
+    def step(self, tokens, targets, update):
+        os.abort()
+"""
+
+CRASHED = "crashed by SIGABRT: junk"
+"""With what was said last."""
+
+SHORT = ("--configuration", "little", "--threads", "1", "--seconds", "0.001")
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, measured: None) -> Path:
+    """The current folder, with models that are not installed."""
+    monkeypatch.chdir(tmp_path)
+    Path("mine.py").write_text(MODELS)
+    return tmp_path
+
+
+def found_in(path: Path) -> dict[str, Any]:
+    document: dict[str, Any] = json.loads(path.with_suffix(".json").read_text())
+    return document
+
+
 def invoke(*arguments: str) -> Any:
     return CliRunner().invoke(bench, arguments, catch_exceptions=False)
 
@@ -298,8 +338,8 @@ def test_the_command_writes_its_report(
         (kept,) = history.runs()
     assert kept == read_runs(output.with_suffix(".json"))[0]
     assert kept.commit == COMMIT
-    functions = [row["function"] for row in found["operations"]["rows"]]
-    assert functions == [pair.name for pair in PAIRS]
+    assert len(found["operations"]["rows"]) == len(PAIRS)
+    assert found["missing_figures"] == []
     assert all(row["ratio"] > 0 for row in found["operations"]["rows"])
     assert found["memory"][0]["planned_bytes"] == sum(found["memory"][0]["roles"].values())
     text = output.read_text()
@@ -308,6 +348,122 @@ def test_the_command_writes_its_report(
     repeated = f"bench reference --peers --configurations {own} --configuration little --threads 1"
     assert repeated in command(found)
     assert (svg(found) or "").startswith("<svg")
+
+
+def test_operations_have_names_of_their_own() -> None:
+    names = {
+        (name_of(pair), *(key for key, value in pair.scalars.items() if value is None))
+        for pair in PAIRS
+    }
+    assert len(names) == len(PAIRS)
+    assert ("sample temperature=0.8 top_p=0.9", "top_k") in names
+    assert ("sample temperature=1.3 top_k=3 top_p=1",) in names
+    assert ("linear_forward", "bias") in names
+
+
+@pytest.mark.parametrize("name", ["mine:Mine", "mine.py:Mine"])
+def test_a_model_of_the_current_folder(name: str, here: Path) -> None:
+    result = invoke(name, *SHORT, "--output", "speed.md")
+    assert result.exit_code == 0
+    found = found_in(here / "speed.md")
+    assert found["missing_figures"] == []
+    (row,) = found["imports"]
+    assert (row["model"], row["module"]) == (name, name.partition(":")[0])
+    assert row["seconds"] > 0
+    assert row["numpy_seconds"] > 0
+
+
+def test_an_import_that_fails_says_why(here: Path) -> None:
+    Path("picky.py").write_text("import sys\nassert 'cllm' in sys.modules, 'cllm comes first'\n")
+    for module in ("picky", "picky.py"):
+        with pytest.raises(WorkerFailed, match="AssertionError: cllm comes first"):
+            footprint.imports(Found("picky:Model", module, None))
+
+
+def test_a_model_that_crashes_costs_no_other_figure(here: Path) -> None:
+    history = ("--history", "history.db")
+    result = invoke("mine.py", *SHORT, "--output", "speed.md", *history)
+    assert result.exit_code == 1
+    found = found_in(here / "speed.md")
+    assert found["settings"]["models"] == ["mine.py:Mine", "mine.py:Crash"]
+    what = {
+        (contest["kind"], entry["library"]): (entry["status"], entry["reason"])
+        for contest in found["contests"]
+        for entry in contest["entries"]
+    }
+    assert {kind for (kind, name), _ in what.items()} == set(map(str, Kind))
+    for (kind, name), became in what.items():
+        crashes = (kind, name) == ("step", "mine.py:Crash")
+        assert became == (("failed", CRASHED) if crashes else ("raced", ""))
+    assert [row["model"] for row in found["memory"]] == ["mine.py:Mine"]
+    assert [row["model"] for row in found["imports"]] == ["mine.py:Mine", "mine.py:Crash"]
+    figure = "memory of mine.py:Crash, 1 thread, little"
+    assert found["missing_figures"] == [{"figure": figure, "value": None, "reason": CRASHED}]
+    assert f"no {figure}: {CRASHED}" in result.stdout
+    assert f"**Could not be had**: {figure}: {CRASHED}." in Path("speed.md").read_text()
+    with open_history("history.db") as kept:
+        assert len([*kept.runs()]) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("mine.py", "import os; os.abort()", "'mine.py' cannot be loaded: crashed by SIGABRT"),
+        ("mine:A", "import os; os.abort()", "'mine:A' cannot be loaded: crashed by SIGABRT"),
+        ("mine.py", "number = 1", "'mine.py' names no candidate"),
+        ("absent.py", "", "model 'absent.py': there is no such file"),
+        ("mine", MODELS, "model must be one of ['optimized', 'reference'] or module:Class"),
+    ],
+)
+def test_a_model_that_cannot_be_had_is_refused_first(
+    name: str, content: str, said: str, here: Path
+) -> None:
+    Path("mine.py").write_text(content)
+    with pytest.raises(CllmError, match=re.escape(said)):
+        invoke("reference", name, *SHORT, "--output", "speed.md")
+    assert [path.name for path in here.iterdir() if path.suffix] == ["mine.py"]
+
+
+def test_a_model_gives_its_libraries_as_many_threads(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in THREAD_VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("MKL_NUM_THREADS", "7")
+    invoke("reference", *SHORT, "--threads", "3", "--output", "speed.md")
+    for contest in found_in(here / "speed.md")["contests"]:
+        for row in contest["entries"]:
+            assert row["environment"] == {
+                name: str(row["threads"]) for name in THREAD_VARIABLES if name[:3] != "MKL"
+            }
+        assert {row["threads"] for row in contest["entries"]} == {1, 3}
+    assert "but `MKL_NUM_THREADS=7` was set from outside" in Path("speed.md").read_text()
+
+
+def refuse(*words: str) -> str:
+    """What is said of a bad command line."""
+    with pytest.raises((OSError, click.UsageError)) as caught:
+        bench.main([*words], standalone_mode=False)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("seconds", ["nan", "inf", "-nan", "Infinity"])
+def test_a_length_that_is_no_number_is_refused(seconds: str) -> None:
+    assert f"{seconds} is not a finite number" in refuse("--seconds", seconds)
+
+
+def test_a_report_that_cannot_be_written_is_refused_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run, "measure", lambda *_, **__: pytest.fail("measured"))
+    (tmp_path / "speed.json").mkdir()
+    (tmp_path / "speed.md").write_text("an old one")
+    assert "speed.json" in refuse("--output", str(tmp_path / "speed.md"))
+    assert (tmp_path / "speed.md").read_text() == "an old one"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["speed.json", "speed.md"]
+    # a folder in which nobody makes files, not even root
+    assert "/proc/self/speed.md" in refuse("--output", "/proc/self/speed.md")
+    assert ".svg is written beside the report" in refuse("--output", str(tmp_path / "b.svg"))
 
 
 @pytest.mark.parametrize(
@@ -364,7 +520,7 @@ def result() -> dict[str, Any]:
         "machine": {
             "cpu": "a CPU", "usable_cores": 2, "memory_bytes": 2**30, "system": "Linux",
             "python": "CPython", "numpy": "2", "blas": "a BLAS", "load_average": 0.0,
-            "cllm": "9.8", "compiler": "GCC (D) 12.2.0",
+            "cllm": "9.8", "compiler": "GCC (D) 12.2.0", "thread_variables": {},
         },
         "commit": to_dict(COMMIT),
         "peer_versions": {"Fake": "1.2"},
@@ -372,7 +528,7 @@ def result() -> dict[str, Any]:
             "models": ["optimized"], "configurations": ["little"], "file": None, "threads": [1],
             "peers": True, "seconds": 0.5, "seed": 7, "blocks": 3,
         },
-        "missing_peers": [],
+        "missing_peers": [], "missing_figures": [],
         "probe": {"level": "avx2", "fma": {"1": 1e11}, "read": {"1": {"L2": 1e11}}},
         "contests": [summarize(contest, 0)],
         "operations": {

@@ -110,6 +110,12 @@ class Generating(Stepping):
 KEPT = "kept.json"
 
 
+ALONE = {
+    name: value for name, value in os.environ.items() if not name.startswith(("PYTEST_", "TOX_"))
+}
+"""For a pytest inside of one: pytest-benchmark measures nothing where it finds pytest-xdist's."""
+
+
 def run(folder: Path, text: str, *options: str) -> tuple[str, list[dict[str, Any]]]:
     """What pytest says of a file of tests, and the benchmarks of its JSON."""
     (folder / "test_mine.py").write_text(text)
@@ -120,7 +126,7 @@ def run(folder: Path, text: str, *options: str) -> tuple[str, list[dict[str, Any
             "--benchmark-only", "test_mine.py", *options,
         ],
         cwd=folder,
-        env={**os.environ, "PYTEST_ADDOPTS": ""},
+        env=ALONE,
         capture_output=True,
         text=True,
     )  # fmt: skip
@@ -175,8 +181,13 @@ def test_the_history_keeps_it_with_what_cllm_bench_measures(folder: Path) -> Non
         contest = summarize(Contest(own, kind, [entry], {1: [1.0]}, [None]), 0)
         measured = {
             "created": "2026-03-01T12:00:00+00:00", "machine": fingerprint(), "commit": None,
-            "probe": {"level": probe.level()}, "contests": [contest], "memory": [], "imports": [],
-            "operations": {"configuration": "mine", "rows": []},
+            "probe": {"level": probe.level(), "fma": {}, "read": {}}, "contests": [contest],
+            "memory": [], "imports": [], "operations": {"configuration": "mine", "rows": []},
+            "missing_peers": [], "seconds": 1.0,
+            "settings": {
+                "models": ["reference"], "configurations": ["mine"], "threads": [1],
+                "peers": False, "seconds": 0.2, "seed": 0,
+            },
         }  # fmt: skip
         (folder / "performance.json").write_text(json.dumps(measured))
         (beside,) = read_runs(folder / "performance.json")
@@ -278,6 +289,6 @@ def test_the_suite_that_ships(tmp_path: Path) -> None:
             sys.executable, "-m", "pytest", "-q", "--collect-only", "-p", "no:cacheprovider",
             "--pyargs", "cllm.harness.bench.suite",
         ],
-        cwd=tmp_path, env={**os.environ, "PYTEST_ADDOPTS": ""}, capture_output=True, text=True,
+        cwd=tmp_path, env=ALONE, capture_output=True, text=True,
     )  # fmt: skip
     assert "test_speed[small step-optimized-1]" in done.stdout, done.stdout + done.stderr

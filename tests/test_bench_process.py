@@ -40,6 +40,15 @@ def test_the_first_losses_do_not_depend_on_how_many_steps_a_call_takes() -> None
     assert results[0] == results[1]
 
 
+def test_the_optimized_model_has_its_own_number_of_threads() -> None:
+    """Whatever OpenMP is told."""
+    for told, threads in (("1", 3), ("3", 1)):
+        with Worker({"OMP_NUM_THREADS": told, "OPENBLAS_NUM_THREADS": "1"}) as worker:
+            small = CONFIGURATIONS["small"]
+            build(worker, model("optimized", threads), small, Kind.STEP, 0)
+            assert len([*Path(f"/proc/{worker.pid}/task").iterdir()]) == threads
+
+
 def test_a_visit_needs_a_task() -> None:
     with Worker({}) as worker, pytest.raises(WorkerFailed, match="RuntimeError: build comes first"):
         worker.ask("visit", LIMIT, seconds=0.001)

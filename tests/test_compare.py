@@ -531,6 +531,14 @@ def test_the_command_says_prints_and_writes(
     assert json.loads(printed.stdout)["kind"] == "comparison"
 
 
+@pytest.mark.parametrize("option", ["--budget", "--minimum-effect"])
+@pytest.mark.parametrize("value", ["nan", "inf", "0"])
+def test_what_is_no_number_is_refused(option: str, value: str) -> None:
+    result = CliRunner().invoke(command.compare, ["reference", "reference", option, value])
+    assert result.exit_code == 2
+    assert option in result.stderr
+
+
 def test_sizes_of_ones_own(tmp_path: Path) -> None:
     file = tmp_path / "mine.toml"
     sizes = {"vocab_size": 11, "embed_dim": 4, "num_layers": 1, "num_heads": 2, "ff_dim": 3}

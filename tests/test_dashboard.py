@@ -11,6 +11,7 @@ import subprocess
 import sys
 import urllib.request
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
@@ -24,7 +25,7 @@ from cllm.cli import main
 from cllm.harness.dashboard.series import HEIGHT, document, entry, sparkline, status
 from cllm.harness.dashboard.site import build
 from cllm.harness.dashboard.thinning import thin
-from cllm.harness.history.changepoints import ChangePoint
+from cllm.harness.history.changepoints import FEWEST, ChangePoint
 from cllm.harness.history.record import Better, Commit, Result, Run, Series
 from cllm.harness.history.shifts import MENDED, judge
 from cllm.harness.history.store import open_history
@@ -35,6 +36,8 @@ HOSTILE = "</script><img src=x onerror=alert(1)>"
 SERIES = Series("small step", "optimized", "steps/s", 2, "0" * 12, "avx2", "1" * 12)
 
 values = st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=300)
+STEADY = (Result("small step", "optimized", "steps/s", 100.0),)
+
 levels = st.lists(st.floats(0.5, 2.0), min_size=2, max_size=6, unique=True)
 
 
@@ -92,7 +95,7 @@ def test_a_small_gain_does_not_mend_a_loss() -> None:
     (loss, gain) = judge(changes(100, 80, 80 + 20 * MENDED - 0.1), Better.HIGHER)
     assert loss.stands
     assert not gain.worse
-    assert status([loss, gain]) == "regressed"
+    assert status([loss, gain], FEWEST) == "regressed"
     assert not judge(changes(100, 80, 80 + 20 * MENDED + 0.1), Better.HIGHER)[0].stands
 
 
@@ -121,8 +124,9 @@ def test_every_change_is_for_one_side(levels: list[float]) -> None:
     [((100, 110), "improved"), ((100, 80, 100), "improved"), ((100, 80), "regressed")],
 )
 def test_status(levels: tuple[float, ...], expected: str) -> None:
-    assert status(judge(changes(*levels), Better.HIGHER)) == expected
-    assert status([]) == "steady"
+    assert status(judge(changes(*levels), Better.HIGHER), 40) == expected
+    assert status([], FEWEST) == "steady"
+    assert status([], FEWEST - 1) == "too few results"
 
 
 @given(values, st.integers(1, 40))
@@ -172,7 +176,7 @@ def test_an_entry_tells_level_change_and_commits() -> None:
 def test_a_series_without_change_has_its_median_as_level() -> None:
     points = [Point(START, value) for value in (1.0, 9.0, 2.0)]
     made = entry(SERIES, points, [], better=Better.LOWER, configuration={})
-    assert (made["current"], made["value"], made["status"]) == (2.0, 2.0, "steady")
+    assert (made["current"], made["value"], made["status"]) == (2.0, 2.0, "too few results")
 
 
 def test_a_document_has_every_point_and_each_commit_once() -> None:
@@ -202,6 +206,32 @@ def test_the_index_and_each_series_stand_in_files(tmp_path: Path) -> None:
     page = (site / "index.html").read_text()
     assert "2 of 2 series are worse than they were" in page
     assert "80 results on 1 machine, measured from 2024-01-01 to 2024-02-09." in page
+
+
+def sealed(site: Path) -> list[str]:
+    """The mark beside the headline, and the headline."""
+    text = (site / "index.html").read_text()
+    (found,) = re.findall(r'<h1.*aria-hidden="true">(.)</span>(.*)</h1>', text)
+    return list(found)
+
+
+def test_the_headline_claims_what_is_known(tmp_path: Path) -> None:
+    few = built(tmp_path, "small step", count=FEWEST - 1)
+    assert sealed(few) == ["?", f"Too few results to tell what got worse: a series needs {FEWEST}"]
+    assert not re.search(r'<h1 class="pass"', (few / "index.html").read_text())
+    steady = [replace(run, results=STEADY) for run in runs(FEWEST)]
+    (tmp_path / "some").mkdir()
+    with open_history(tmp_path / "some" / "history.db", create=True) as history:
+        history.add_many(steady)
+    some = built(tmp_path / "some", "tiny step", count=0)
+    assert sealed(some) == ["✓", "No series is worse than it was"]
+    (tmp_path / "both").mkdir()
+    with open_history(tmp_path / "both" / "history.db", create=True) as history:
+        history.add_many(steady)
+        history.add(replace(steady[0], id="x", results=(Result("new", "c", "s", 1.0),)))
+    both = built(tmp_path / "both", "tiny step", count=0)
+    said = "None of 1 series is worse than it was; 1 has too few results"
+    assert sealed(both) == ["✓", said]
 
 
 def test_a_page_loads_nothing_from_elsewhere(tmp_path: Path) -> None:

@@ -100,7 +100,8 @@ def test_openmetrics_of_several_runs_has_times_in_order() -> None:
         if family.name == "cllm_steps_per_second"
     )
     found = [(float(sample.timestamp), sample.value) for sample in family.samples]
-    assert found == [(NOW.timestamp(), 1.0), (NOW.timestamp() + 60, 3.0)]
+    later = NOW.timestamp() + 60
+    assert found == [(NOW.timestamp(), 1.0), (later, 2500.0), (later, 3.0)]
 
 
 @given(st.lists(runs, min_size=1, max_size=3))
@@ -112,12 +113,8 @@ def test_openmetrics_is_read_back_whatever_names_are(found: list[Run]) -> None:
         for sample in family.samples
         if "benchmark" in sample.labels and family.name != "cllm_peak_ratio"
     ]
-    last = {
-        (run.series(result), int(run.created.timestamp())): result
-        for run in found
-        for result in run.results
-    }
-    assert sorted(samples) == sorted((r.benchmark, r.metric, r.value) for r in last.values())
+    wanted = [result for run in found for result in run.results]
+    assert sorted(samples) == sorted((r.benchmark, r.metric, r.value) for r in wanted)
 
 
 def test_openmetrics_of_nothing_is_only_its_end() -> None:
@@ -147,12 +144,25 @@ def test_measures_of_bencher_are_slugs(metric: str, slug: str) -> None:
 
 
 @given(runs)
-def test_bencher_loses_no_series(run: Run) -> None:
+def test_bencher_loses_no_result(run: Run) -> None:
     found = json.loads(written(bencher.export(run)))
-    values = {(name, metric["value"]) for name, of in found.items() for metric in of.values()}
-    last = {run.series(result): result.value for result in run.results}
-    assert len(values) == len(last)
-    assert sorted(value for _, value in values) == sorted(last.values())
+    values = [metric["value"] for of in found.values() for metric in of.values()]
+    assert sorted(values) == sorted(result.value for result in run.results)
+
+
+def test_results_of_one_series_or_of_long_names_are_told_apart() -> None:
+    again = replace(STEP, value=2400.0)
+    long = [replace(STEP, benchmark="x" * 3000 + end) for end in "ab"]
+    found = json.loads(written(bencher.export(made(STEP, again, *long))))
+    title = "small step, optimized, 2 threads (steps/s)"
+    assert [*found][:2] == [title, f"{title} (2)"]
+    assert len(found) == 4
+    assert max(map(len, found)) <= bencher.LONGEST_NAME
+    told = json.loads(written(github_action_benchmark.export(made(STEP, again))))
+    assert [entry["name"] for entry in told] == [title, f"{title} (2)"]
+    sides = [made(STEP, id="base"), made(again, id="head")]
+    samples = families(written(openmetrics.export(sides)))["cllm_steps_per_second"].samples
+    assert [(s.value, s.labels.get("repeat")) for s in samples] == [(2500.0, None), (2400.0, "2")]
 
 
 def test_github_action_benchmark_is_an_array_of_one_kind() -> None:

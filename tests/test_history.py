@@ -275,7 +275,7 @@ def test_a_reader_sees_one_state_while_another_writes(path: Path, history: Histo
     history.add_many(made(f"{n:03}", hours=n) for n in range(300))
     reader = history.runs()
     seen = [next(reader)]
-    with open_history(path) as other:
+    with open_history(path, create=True) as other:
         other.add(made("later", hours=999))
     assert len([*seen, *reader]) == 300
     assert len(list(history.runs())) == 301

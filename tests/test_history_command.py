@@ -143,7 +143,9 @@ def test_changes_are_found_with_their_commits(run: Invoke) -> None:
     assert "39c0ffee00..40c0ffee00 Change 40" in result.stdout.splitlines()[2]
     assert "-20.0%" in lines[2]
     assert "2 changes in 2 series." in result.stderr
-    better, mended = json.loads(run("changes", "--json").stdout)["changes"]
+    told = json.loads(run("changes", "--json").stdout)
+    assert told["reason"] is None
+    better, mended = told["changes"]
     assert (mended["verdict"], mended["first"]["commit"]) == ("mended", "40c0ffee00")
     assert (mended["last"]["run"], mended["first"]["subject"]) == ("run-39", "Change 40")
     assert mended["after"] / mended["before"] == pytest.approx(0.8)
@@ -157,7 +159,11 @@ def test_too_few_results_are_inconclusive(run: Invoke, tmp_path: Path) -> None:
         opened.add_many(made(n) for n in range(3))
     result = run("changes", where=few)
     assert result.return_value == 3
-    assert "Too few results to tell: the longest series has 3, 16 are needed." in result.stderr
+    reason = "Too few results to tell: the longest series has 3, 16 are needed."
+    assert reason in result.stderr
+    result = run("changes", "--json", where=few)
+    assert result.return_value == 3
+    assert json.loads(result.stdout) == {"version": 1, "reason": reason, "changes": []}
 
 
 def test_an_export_is_the_same_history(run: Invoke, path: Path, tmp_path: Path) -> None:
@@ -216,8 +222,31 @@ def test_an_export_names_one_run_or_filters(run: Invoke) -> None:
             run("export", *arguments)
 
 
+def test_what_a_terminal_would_obey_is_not_printed(run: Invoke, path: Path) -> None:
+    name = "\x1b[31m\n\a\u202e" + "x" * 3000
+    commit = Commit("a1", NOON, "\x1b]0;title\a")
+    days = [
+        replace(
+            made(100 + day), id=f"odd {day}\x1b", source="\x1b", level="\r", commit=commit,
+            machine={"cpu": "\x1b[2J"},
+            results=(record.Result(name, name, "\x1b/s", 9.0 if day < 20 else 5.0),),
+        )
+        for day in range(40)
+    ]  # fmt: skip
+    with open_history(path, create=True) as opened:
+        opened.add_many(days)
+    for arguments in (("list",), ("find",), ("changes",)):
+        lines = run(*arguments, where=path).stdout.split("\n")
+        assert any("\ufffd" in line for line in lines)
+        assert all(line.isprintable() and len(line) < 600 for line in lines)
+    with pytest.raises(CllmError) as caught:
+        run("find", "--benchmark", name + "y")
+    assert str(caught.value).isprintable()
+    assert len(str(caught.value)) < 1000
+
+
 def test_a_number_of_digits(run: Invoke, path: Path) -> None:
     fast: Any = replace(made(99), id="fast", results=(replace(made(0).results[0], value=12345.6),))
-    with open_history(path) as opened:
+    with open_history(path, create=True) as opened:
         opened.add(fast)
     assert "  12,346  steps/s" in run("find", "--limit", "1").stdout

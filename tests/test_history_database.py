@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import sqlite3
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -113,7 +116,10 @@ def structure(path: Path) -> dict[str, Any]:
 
 
 def test_an_older_version_becomes_this_one(old: Path, tmp_path: Path) -> None:
-    with open_history(old) as history:
+    before = old.read_bytes()
+    refused(old, f"^{old} is a history of version 1: `cllm history add` brings it to version 2$")
+    assert old.read_bytes() == before
+    with open_history(old, create=True) as history:
         assert list(history.runs()) == [OLD]
         assert history.add(NEW)
     with open_history(old) as history:
@@ -133,11 +139,11 @@ def test_a_migration_is_done_whole_or_not(old: Path, monkeypatch: pytest.MonkeyP
     steps = {1: [*schema.MIGRATIONS[1], "ALTER TABLE absent ADD COLUMN x INTEGER"]}
     monkeypatch.setattr(schema, "MIGRATIONS", steps)
     with pytest.raises(CllmError, match=f"^history {old}: no such table: absent$"):
-        open_history(old)
+        open_history(old, create=True)
     assert structure(old) == before
     assert ask(old, "SELECT version FROM cllm_history") == [(1,)]
     monkeypatch.undo()
-    with open_history(old) as history:
+    with open_history(old, create=True) as history:
         assert list(history.runs()) == [OLD]
 
 
@@ -226,8 +232,52 @@ def test_a_writer_that_never_ends_is_said(tmp_path: Path, monkeypatch: pytest.Mo
         assert history.add(NEW)
 
 
+def test_what_is_only_read_is_not_written(tmp_path: Path) -> None:
+    path = tmp_path / "a name? with #%41.db"
+    with open_history(path, create=True) as history:
+        history.add(NEW)
+    before = path.read_bytes(), path.stat().st_mtime_ns
+    with open_history(path) as history:
+        assert list(history.runs()) == [NEW]
+        with pytest.raises(CllmError, match=r"db: cannot be written$"):
+            history.add(OLD)
+    assert [*tmp_path.iterdir()] == [path]
+    assert (path.read_bytes(), path.stat().st_mtime_ns) == before
+    with open_history(path, create=True) as writer, open_history(path) as reader:
+        assert writer.add(OLD)
+        assert len(reader.infos()) == 2
+
+
+@pytest.fixture
+def nobodys() -> Iterator[Path]:
+    """A folder that the user of the test cannot write to, even if started as root."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name) / "folder"
+        folder.mkdir()
+        with open_history(folder / "history.db", create=True) as history:
+            history.add(NEW)
+        folder.chmod(0o555)
+        Path(name).chmod(0o755)
+        users = os.getresuid()
+        if users[1] == 0:
+            os.setresuid(65534, 65534, 0)
+        try:
+            yield folder
+        finally:
+            os.setresuid(*users)
+            folder.chmod(0o755)
+
+
+def test_a_folder_that_cannot_be_written_is_read(nobodys: Path) -> None:
+    path = nobodys / "history.db"
+    with open_history(path) as history:
+        assert list(history.runs()) == [NEW]
+    assert [*nobodys.iterdir()] == [path]
+
+
 def test_a_url_that_leads_nowhere(monkeypatch: pytest.MonkeyPatch) -> None:
     refused("nothing://host/db", "history nothing://host/db needs a driver: .*nothing")
+    refused("", "^history '': must be a file, or the URL of a database$", create=True)
     refused("://", "history '://' is neither a path nor a URL of a database")
     monkeypatch.setitem(sys.modules, "psycopg", None)  # as if it were not installed
     refused("postgresql://me:secret@host/db", r":\*\*\*@host/db needs .*'cllm\[postgresql\]'$")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
+import os
 import subprocess
 import sys
 from datetime import UTC, datetime
@@ -16,7 +18,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cllm.errors import CllmError
-from cllm.harness.compare.comparison import Comparison, Entry, Instructions, Outcome, Side
+from cllm.harness.compare.comparison import (
+    Comparison,
+    Entry,
+    Instructions,
+    Interval,
+    Outcome,
+    Side,
+)
 from cllm.harness.history import document, pytest_benchmark
 from cllm.harness.history.record import Better, Commit, Result, Run
 from cllm.harness.history.sources import read_runs
@@ -67,6 +76,7 @@ def performance() -> dict[str, Any]:
     def entry(library: str, status: str, rates: list[float | None], **more: Any) -> dict[str, Any]:
         found = [rate for rate in rates if rate is not None]
         return {
+            "name": library, "is_peer": False, "reason": "", "versus": {},
             "library": library, "variant": "", "threads": 1, "status": status, "rates": rates,
             "rate": median(found) if found else 5.0, "mfu": None, "build_seconds": None, **more,
         }  # fmt: skip
@@ -77,13 +87,19 @@ def performance() -> dict[str, Any]:
         entry("PyTorch", "tried", []),
     ]
     generation = entry("optimized", "raced", [8.0], mbu=0.3, threads=2)
-    contest = {"configuration": "little", "sizes": SIZES, **BATCH, "calls_at_once": 16}
+    contest = {
+        "configuration": "little", "sizes": SIZES, **BATCH, "calls_at_once": 16, "best_peer": None,
+    }  # fmt: skip
     return {
         "created": NOON.isoformat(),
         "commit": {"sha": "a1b2c3", "time": NOON.isoformat(), "subject": "A change",
                    "branch": "main", "dirty": True},
         "machine": MACHINE,
-        "probe": {"level": "avx2"},
+        "settings": {"models": ["optimized"], "configurations": ["little"], "threads": [1, 2],
+                     "peers": True, "seconds": 0.1, "seed": 0},
+        "missing_peers": [],
+        "seconds": 60.0,
+        "probe": {"level": "avx2", "fma": {}, "read": {}},
         "contests": [
             {**contest, "kind": "steps", "entries": entries},
             {**contest, "kind": "greedy", "entries": [generation]},
@@ -91,11 +107,11 @@ def performance() -> dict[str, Any]:
         "operations": {
             "configuration": "little",
             "rows": [{"function": "linear_forward", "without": ["bias"],
-                      "optimized_seconds": 1e-6, "reference_seconds": 4e-6}],
+                      "optimized_seconds": 1e-6, "reference_seconds": 4e-6, "ratio": 4.0}],
         },
         "memory": [{"model": "optimized", "configuration": "little", "threads": 1,
-                    "planned_bytes": 1000, "grown_bytes": 3000}],
-        "imports": [{"model": "optimized", "seconds": 0.1}],
+                    "parameter_bytes": 100, "planned_bytes": 1000, "grown_bytes": 3000}],
+        "imports": [{"model": "optimized", "module": "m", "seconds": 0.1, "numpy_seconds": 0.06}],
     }  # fmt: skip
 
 
@@ -131,13 +147,15 @@ def compared(kind: str, commit: Commit | None) -> Comparison:
     told = {**dataclasses.asdict(commit), "time": commit.time.isoformat()} if commit else None
     entry = Entry(
         "little step, 2 threads", "little", "step", 2, "steps/s", Outcome.SAME, "", SIZES,
-        base=(1.0, 2.0), base_again=(6.0, 7.0), head=(3.0, 5.0), peaks=(100.0, 40.0, 80.0),
-        flops=10, instructions=Instructions(1000, 1100, 1.1, "more"),
+        ratio=Interval(1.0, 0.9, 1.1), base=(1.0, 2.0), base_again=(6.0, 7.0), head=(3.0, 5.0),
+        head_again=(4.0, 7.0), peaks=(100.0, 40.0, 80.0), flops=10,
+        instructions=Instructions(1000, 1100, 1.1, "more"),
     )  # fmt: skip
     broken = Entry("x", "x", "step", 1, "steps/s", Outcome.INCONCLUSIVE, "crashed")
     return Comparison(
         NOON.isoformat(), Side("main", "revision", "1", told), Side("new", kind, "2", told),
-        (entry, broken), MACHINE, "avx2", {"candidate": "optimized"}, 60.0, {"level": "avx2"},
+        (entry, broken), MACHINE, "avx2", {"candidate": "optimized"}, 60.0,
+        {"level": "avx2", "fma": {}, "read": {}},
     )  # fmt: skip
 
 
@@ -155,7 +173,8 @@ def test_comparison(tmp_path: Path, kind: str, commit: Commit | None, candidate:
     assert (head.created, head.source, head.commit) == (NOON, "compare", commit)
     assert [result.samples for result in base.results] == [(1.0, 2.0, 6.0, 7.0), ()]
     assert head.results == (
-        Result("little step", candidate, "steps/s", 4.0, 2, Better.HIGHER, (3.0, 5.0), 0.4, SIZES),
+        Result("little step", candidate, "steps/s", 4.5, 2, Better.HIGHER, (3.0, 5.0, 4.0, 7.0),
+               0.45, SIZES),
         Result("little step", candidate, "instructions", 1100, better=Better.LOWER,
                configuration=SIZES),
     )  # fmt: skip
@@ -167,8 +186,11 @@ def measured(folder: Path, *options: str) -> Path:
     (folder / "test_it.py").write_text(BENCHMARKS % (MACHINE, commit))
     path = folder / "out.json"
     command = [sys.executable, "-P", "-m", "pytest", "-q", "-p", "no:cacheprovider"]
+    # pytest-benchmark measures nothing where it finds pytest-xdist's variables
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
     done = subprocess.run(
         [*command, "--rootdir=.", "test_it.py", f"--benchmark-json={path}", *options],
+        env=kept,
         cwd=folder,
         capture_output=True,
         text=True,
@@ -260,7 +282,7 @@ def test_lines(tmp_path: Path) -> None:
     lines = [json.dumps(document.to_dict(run)) for run in (RUN, *others)]
     assert read_runs(save(tmp_path, "\n".join(lines))) == [RUN, *others]
     assert read_runs(save(tmp_path, lines[0])) == [RUN]
-    with pytest.raises(CllmError, match=r"file\.json: line 3: not understood \(JSONDecodeError"):
+    with pytest.raises(CllmError, match=r"file\.json: line 3: not JSON: "):
         read_runs(save(tmp_path, "\n".join([*lines[:2], lines[2][:-9], lines[3]])))
 
 
@@ -268,22 +290,72 @@ def without(found: dict[str, Any], key: str) -> dict[str, Any]:
     return {name: value for name, value in found.items() if name != key}
 
 
+def spoiled(**values: Any) -> dict[str, Any]:
+    """A run with other values in its first result."""
+    found = json.loads(json.dumps(document.to_dict(RUN)))
+    found["results"][0] |= values
+    return found
+
+
+def timed(seconds: float) -> dict[str, Any]:
+    """As pytest-benchmark writes it."""
+    stats = {"data": [1.0, seconds], "median": 1.0}
+    return {
+        "datetime": NOON.isoformat(), "machine_info": {}, "commit_info": {},
+        "benchmarks": [{"fullname": "test_it", "extra_info": {}, "stats": stats}],
+    }  # fmt: skip
+
+
+def rated(rate: float) -> dict[str, Any]:
+    found = compared("wheel", None).to_dict()
+    found["entries"][0]["head_again"] = [rate]
+    return found
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("", "not understood .JSONDecodeError"),
-        ("<html>", "not understood .JSONDecodeError"),
-        ("[1, 2]", "not understood .AttributeError"),
+        ("", "not JSON: "),
+        ("<html>", "not JSON: "),
+        ("[1, 2]", "must hold performance.json .*: it is no JSON object"),
         ({"version": 1}, "no results: must be performance.json of `cllm bench`"),
         (without(performance(), "created"), "does not say when it was measured"),
-        (without(performance(), "memory"), "not understood .KeyError: 'memory'"),
-        (compared("wheel", None).to_dict() | {"version": 9}, "not a comparison of version 1"),
+        (without(performance(), "memory"), "'memory' is a required property"),
+        (
+            compared("wheel", None).to_dict() | {"version": 9},
+            "a comparison of version 9, must be 1",
+        ),
         (document.to_dict(RUN) | {"version": 9}, "a run of version 9: must be 1"),
-        (document.to_dict(RUN) | {"results": [{"value": "x"}]}, "not understood"),
-        (document.to_dict(RUN) | {"created": "noon"}, "not understood .ValueError"),
-        ({"benchmarks": [{}], "datetime": "2025-01-01"}, "not understood .KeyError"),
+        (
+            document.to_dict(RUN) | {"results": [{"value": "x"}]},
+            r"results\[0\] is .*'benchmark' is a",
+        ),
+        (without(document.to_dict(RUN), "machine"), "'machine' is a required property"),
+        (document.to_dict(RUN) | {"commit": {"sha": "a"}}, "'time' is a required property"),
+        (document.to_dict(RUN) | {"created": "noon"}, "time 'noon': must be ISO 8601"),
+        (spoiled(value=-3.0), "small step of optimized: -3 steps/s, must lie between 1e-50 and"),
+        (
+            spoiled(samples=[1.0, 0.0]),
+            "small step of optimized: 0 steps/s, must lie between 1e-50 and",
+        ),
+        (spoiled(value="3"), 'value is "3": must be a number'),
+        (spoiled(threads="2"), 'threads is "2": must be an integer'),
+        (spoiled(threads=0), "threads is 0"),
+        (spoiled(candidate=3), "candidate is 3: must be a string"),
+        (spoiled(value=math.nan), "NaN is no number of JSON"),
+        (spoiled(value=1e200), "1e.200 steps/s, must lie between 1e-50 and 1e.50"),
+        (spoiled(value=10**400), "not understood .OverflowError"),
+        (spoiled(share=-0.5), "a share of -0.5, must be positive"),
+        ({"benchmarks": [{}], "datetime": "2025-01-01"}, "'machine_info' is a required property"),
+        (timed(0.0), r"benchmarks\[0\].stats.data\[1\] is 0.0: 0.0 is less than or equal"),
+        (timed(1.0) | {"benchmarks": []}, "benchmarks is "),
+        (timed(1.0) | {"datetime": "today"}, "time 'today': must be ISO 8601"),
+        (performance() | {"contests": []}, "contests is "),
+        (compared("wheel", None).to_dict() | {"entries": []}, "a comparison without a benchmark"),
+        (compared("revision", COMMIT).to_dict() | {"settings": {}}, "settings do not say which"),
+        (rated(-1.0), "a rate in head_again is not positive"),
+        (rated(math.inf), "Infinity is no number of JSON"),
     ],
-    ids=range(11),
 )
 def test_other_files_are_refused(tmp_path: Path, content: Any, message: str) -> None:
     path = save(tmp_path, content)
@@ -296,5 +368,5 @@ def test_other_files_are_refused(tmp_path: Path, content: Any, message: str) -> 
 def test_a_file_that_is_no_text_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "file.json"
     path.write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(CllmError, match="not understood"):
+    with pytest.raises(CllmError, match="not JSON"):
         read_runs(path)

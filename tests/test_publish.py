@@ -147,7 +147,9 @@ def run() -> Document:
                 "parameter_bytes": 1000, "planned_bytes": 2048,
             }
         ],
-        "imports": [{"module": "cllm.optimized", "seconds": 0.08, "numpy_seconds": 0.06}],
+        "imports": [
+            {"model": "optimized", "module": "m", "seconds": 0.08, "numpy_seconds": 0.06},
+        ],
         "seconds": 240.0,
     }  # fmt: skip
 
@@ -426,6 +428,21 @@ def test_junit_says_what_is_slower_and_what_is_unknown(tmp_path: Path) -> None:
     assert (suite.tests, suite.failures, suite.errors, suite.skipped) == (6, 0, 0, 2)
 
 
+def test_very_long_names_are_cut() -> None:
+    long = [entry(Outcome.SLOWER, "x" * 3000 + end) for end in "ab"]
+    measured = run()
+    measured["settings"]["models"] = ["y" * 3000]
+    measured["contests"][0]["configuration"] = "z" * 3000
+    measured["contests"][0]["entries"][0]["name"] = "v" * 3000
+    for found in (reported(*long), performance.report_of(measured)):
+        shown = summary.render(found) + page.render(found)
+        assert len(found["headline"]) < 300
+        assert not re.search("(x|z|v){200}", shown)
+    titles = [row["title"] for row in reported(*long)["benchmarks"]]
+    assert titles[0].endswith("…")
+    assert titles[1].endswith("… (2)")
+
+
 def test_hostile_words_stay_words() -> None:
     evil = made(replace(entry(Outcome.SLOWER), name=EVIL, reason=EVIL, instructions_reason=EVIL))
     side = Side(EVIL, EVIL, EVIL, {"sha": EVIL, "subject": EVIL})
@@ -514,6 +531,8 @@ def spoiled(change: Callable[[Document], Any]) -> str:
         (spoiled(lambda d: d.update(entries=[])), "without a benchmark, must have one or more"),
         (spoiled(lambda d: d["entries"][1].update(outcome="fine")), 'entries[1].outcome is "fine"'),
         (spoiled(lambda d: d["entries"][0].update(threads="2")), 'threads is "2": must be an int'),
+        (spoiled(lambda d: d["entries"][0].update(decision=True)), "entries[0].decision is true"),
+        (json.dumps(run() | {"commit": 3}), "commit is 3: must be an object or null"),
         (spoiled(lambda d: d["entries"][0].pop("noise")), "not a comparison of version 1: 'noise'"),
         (spoiled(lambda d: d["entries"][0].update(new=1)), "unexpected keyword argument 'new'"),
         (spoiled(lambda d: d["entries"][0].update(base=[0.0])), "a rate in base is not positive"),
@@ -523,6 +542,7 @@ def spoiled(change: Callable[[Document], Any]) -> str:
         (json.dumps(run() | {"contests": []}), "contests is []"),
         (json.dumps(run() | {"seconds": "long"}), 'seconds is "long": must be a number'),
         (json.dumps(verified() | {"version": 9}), "version is 9: must be 1"),
+        (json.dumps(verified() | {"settings": {"candidate": None}}), "candidate is null: must be"),
         (json.dumps(verified() | {"settings": {}}), "not a verification of version 1"),
     ],
 )
@@ -579,8 +599,8 @@ def test_any_wrong_value_is_refused_or_harmless(data: st.DataObject, tmp_path: P
 
 def test_a_head_that_fails_stands_before_one_that_is_slower() -> None:
     failed = replace(
-        entry(Outcome.INCONCLUSIVE), outcome=Outcome.FAILED, ratio=None, decision=None, noise=None, detectable=None,
-        reason="head cannot be measured: crashed by SIGSEGV",
+        entry(Outcome.INCONCLUSIVE), outcome=Outcome.FAILED, ratio=None, decision=None, noise=None,
+        detectable=None, reason="head cannot be measured: crashed by SIGSEGV",
     )  # fmt: skip
     found = reported(entry(Outcome.SLOWER), failed)
     assert (found["status"], found["exit_status"]) == ("failed", 1)

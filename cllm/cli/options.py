@@ -38,6 +38,19 @@ cache_option = click.option(
 )
 
 
+class FiniteRange(click.FloatRange):
+    """A range of numbers; NaN and infinity, which lie in every open one of click's, are refused."""
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        """The number."""
+        found: float = super().convert(value, param, ctx)
+        if not math.isfinite(found):
+            self.fail(f"{value} is not a finite number.", param, ctx)
+        return found
+
+
 def size_option(name: str, default: int, help: str) -> Callable[[Command], Command]:
     """An option for a positive integer."""
     return click.option(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from collections.abc import Sequence
@@ -10,6 +11,7 @@ from pathlib import Path
 import click
 
 import cllm.harness.peers as registered
+from cllm.cli.options import FiniteRange
 from cllm.cli.progress import say
 from cllm.files import atomic_file
 from cllm.harness.bench.configurations import CONFIGURATIONS, read_configurations
@@ -18,12 +20,20 @@ from cllm.registry import installed
 
 OUTPUT = Path("reports/performance.md")
 HISTORY = "reports/history.db"
+BESIDE = (".json", ".svg")
 
 
 def _history(ctx: click.Context, option: click.Parameter, value: str | None) -> str | None:
     """Refuse a model that stands where the URL would."""
     if value in installed() or (value and ":" in value and "://" not in value):
         raise click.BadParameter(f"{value} is a model: name it before --history")
+    return value
+
+
+def _report(ctx: click.Context, option: click.Parameter, value: Path) -> Path:
+    """Refuse the names of what is written beside the report."""
+    if value.suffix in BESIDE:
+        raise click.BadParameter(f"{value} is where {value.suffix} is written beside the report")
     return value
 
 
@@ -52,7 +62,7 @@ def _history(ctx: click.Context, option: click.Parameter, value: str | None) -> 
 )
 @click.option(
     "--seconds",
-    type=click.FloatRange(0.0, min_open=True),
+    type=FiniteRange(0.0, min_open=True),
     default=0.2,
     show_default=True,
     help="Length of one visit; longer ones take more time and are less noisy.",
@@ -61,6 +71,7 @@ def _history(ctx: click.Context, option: click.Parameter, value: str | None) -> 
     "--output",
     type=click.Path(dir_okay=False, path_type=Path),
     default=OUTPUT,
+    callback=_report,
     show_default=True,
     help="The report; a .json and, with peers, an .svg are written beside it.",
 )
@@ -79,7 +90,9 @@ def _history(ctx: click.Context, option: click.Parameter, value: str | None) -> 
     show_default=True,
     help="Decides parameters and batches.",
 )
+@click.pass_context
 def bench(
+    ctx: click.Context,
     models: tuple[str, ...],
     peers: bool,
     configurations: tuple[str, ...],
@@ -92,18 +105,23 @@ def bench(
 ) -> None:
     """Measure models against the reference, the machine, and other libraries.
 
-    MODEL is a name such as optimized, the default, or module:Class. Measured are training steps
-    and generated tokens per second, as a share of what the machine can do at that moment, memory
-    and import time; each competitor is first checked to compute the same.
+    MODEL is a name such as optimized, the default, module:Class, path/to/file.py:Class, or a file
+    alone for all that it defines. Measured are training steps and generated tokens per second, as
+    a share of what the machine can do at that moment, memory and import time; each competitor is
+    first checked to compute the same. Exit status: 0, or 1 where a model failed or computes
+    something else.
     """
     from cllm.harness.bench.charts import svg
     from cllm.harness.bench.markdown import render
     from cllm.harness.bench.overview import overview
-    from cllm.harness.bench.run import measure
+    from cllm.harness.bench.run import has_failed, measure
 
     own = () if file is None else read_configurations(file)
     chosen = configurations or (() if own else tuple(CONFIGURATIONS))
-    output.parent.mkdir(parents=True, exist_ok=True)  # refused now, not after the work
+    # refused now, not after the work
+    output.parent.mkdir(parents=True, exist_ok=True)
+    for path in (output, *map(output.with_suffix, BESIDE)):
+        _require_writable(path)
     if history is not None:
         remember([], history)
     if peers and (missing := [p.library for p in registered.PEERS if not p.is_installed()]):
@@ -129,6 +147,7 @@ def bench(
     if history is not None:
         remember([output.with_suffix(".json")], history)
         say(f"History: {history}")
+    ctx.exit(int(has_failed(result)))
 
 
 def remember(files: Sequence[Path], history: str) -> None:
@@ -141,6 +160,16 @@ def remember(files: Sequence[Path], history: str) -> None:
 
     with open_history(history, create=True) as opened:
         opened.add_many(run for file in files for run in read_runs(file))
+
+
+class _Enough(Exception):
+    """Nothing is to be written."""
+
+
+def _require_writable(path: Path) -> None:
+    """Raise `OSError` where a file cannot be written; whatever is there stays as it is."""
+    with contextlib.suppress(_Enough), atomic_file(path):
+        raise _Enough
 
 
 def _write(path: Path, text: str) -> None:

@@ -1,6 +1,7 @@
 """What a model costs beside time: memory, planned and as measured, and its import.
 
-Promises: each is measured in a fresh process.
+Promises: each is measured in a fresh process; one that cannot be had raises `WorkerFailed`, which
+says why.
 """
 
 from __future__ import annotations
@@ -8,8 +9,6 @@ from __future__ import annotations
 import ctypes
 import gc
 import resource
-import subprocess
-import sys
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -18,7 +17,8 @@ import numpy as np
 
 from cllm.config import Config
 from cllm.harness.bench.configurations import Configuration
-from cllm.harness.bench.process import Worker
+from cllm.harness.bench.models import Found
+from cllm.harness.bench.process import Worker, thread_variables
 from cllm.model import Update
 from cllm.registry import find_model
 
@@ -26,26 +26,18 @@ STEPS = 3
 """After which every buffer of a step has been touched."""
 
 LIMIT = 120.0
-"""Seconds for these steps."""
+"""Seconds for these steps, and for an import."""
 
 IMPORTS = 10
 """Fresh processes for each of the two modules."""
 
-IMPORT_CODE = (
-    "import time; start = time.perf_counter(); import {module}; print(time.perf_counter() - start)"
-)
+IMPORT = str(Path(__file__).with_name("import_time.py"))
 
 
 def memory(name: str, threads: int, configuration: Configuration) -> dict[str, Any]:
     """Bytes that a step's plan asks for, by role, and by how much a process grows by stepping."""
     setting = configuration.setting
-    plan = find_model(name).plan(
-        setting.config, setting.batch_size, setting.seq_len, threads=threads
-    )
-    roles: dict[str, int] = {}
-    for buffer in plan.buffers.values():
-        roles[str(buffer.role)] = roles.get(str(buffer.role), 0) + buffer.nbytes
-    with Worker({}) as worker:
+    with Worker(thread_variables(threads)) as worker:
         measured = worker.ask(
             "memory",
             LIMIT,
@@ -58,15 +50,15 @@ def memory(name: str, threads: int, configuration: Configuration) -> dict[str, A
         "model": name,
         "configuration": configuration.name,
         "threads": threads,
-        "parameter_bytes": setting.config.num_parameters * plan.dtype.itemsize,
-        "planned_bytes": plan.nbytes,
-        "roles": roles,
         **measured,
     }
 
 
-def grown(name: str, threads: int, sizes: list[int], batch: list[int]) -> dict[str, Any]:
-    """By how many bytes this process grows when it makes a model and takes steps (in a worker)."""
+def measure(name: str, threads: int, sizes: list[int], batch: list[int]) -> dict[str, Any]:
+    """Bytes of the plan, and by how many this process grows by making a model and taking steps.
+
+    In a worker.
+    """
     kind, config = find_model(name), Config(*sizes)
     parameters = np.full(config.num_parameters, 0.01, np.float32)
     tokens = np.zeros(batch, np.int32)
@@ -77,7 +69,17 @@ def grown(name: str, threads: int, sizes: list[int], batch: list[int]) -> dict[s
     model = kind.create(config, rows, time, parameters, threads=threads)
     for step in range(STEPS):
         model.step(tokens, tokens, Update(step + 1, 1e-4))
-    return {"grown_bytes": resident_bytes() - before}
+    grown = resident_bytes() - before
+    plan = kind.plan(config, rows, time, threads=threads)
+    roles: dict[str, int] = {}
+    for buffer in plan.buffers.values():
+        roles[str(buffer.role)] = roles.get(str(buffer.role), 0) + buffer.nbytes
+    return {
+        "parameter_bytes": config.num_parameters * plan.dtype.itemsize,
+        "planned_bytes": plan.nbytes,
+        "roles": roles,
+        "grown_bytes": grown,
+    }
 
 
 def resident_bytes() -> int:
@@ -86,17 +88,16 @@ def resident_bytes() -> int:
     return pages * resource.getpagesize()
 
 
-def imports(name: str) -> dict[str, Any]:
+def imports(model: Found) -> dict[str, Any]:
     """Seconds to import a model's module and NumPy alone, medians of fresh processes in turn."""
-    module = find_model(name).__module__
-    seconds: dict[str, list[float]] = {module: [], "numpy": []}
+    seconds: dict[str, list[float]] = {model.module: [], "numpy": []}
     for _ in range(IMPORTS):
-        for each, found in seconds.items():
-            run = [sys.executable, "-P", "-c", IMPORT_CODE.format(module=each)]
-            found.append(float(subprocess.run(run, capture_output=True, check=True).stdout))
+        for module, found in seconds.items():
+            with Worker({}, ("-P", IMPORT, module)) as worker:
+                found.append(worker.ask("import", LIMIT)["seconds"])
     return {
-        "model": name,
-        "module": module,
-        "seconds": median(seconds[module]),
+        "model": model.name,
+        "module": model.module,
+        "seconds": median(seconds[model.module]),
         "numpy_seconds": median(seconds["numpy"]),
     }

@@ -13,6 +13,7 @@ from cllm.harness.bench.configurations import CONFIGURATIONS
 from cllm.harness.bench.contest import TOLERANCE
 from cllm.harness.bench.figures import cell, in_vectors, number, table, threads_of
 from cllm.harness.bench.machine import machine_section
+from cllm.harness.bench.process import THREAD_VARIABLES
 from cllm.harness.bench.races import race_section
 from cllm.harness.bench.task import Kind
 from cllm.harness.machine import is_busy
@@ -77,8 +78,24 @@ def _introduction(result: Result) -> Iterator[str]:
         yield (
             f"**Not measured: {' and '.join(missing)}**, not installed (`pip install '{EXTRA}'`)."
         )
+    if figures := result["missing_figures"]:
+        said = "; ".join(f"{row['figure']}: {cell(row['reason'])}" for row in figures)
+        yield f"**Could not be had**: {said}."
+    yield _threads(result["machine"]["thread_variables"])
     if is_busy(result["machine"]):
         yield "**The machine was busy before the start**: measure again when it is quiet."
+
+
+def _threads(found: Row) -> str:
+    """What decides the threads of libraries."""
+    text = (
+        "A model is asked for so many threads, and its process gives OpenMP and NumPy's BLAS as "
+        f"many, by {', '.join(f'`{name}`' for name in THREAD_VARIABLES)}"
+    )
+    if own := {name: found[name] for name in THREAD_VARIABLES if found.get(name)}:
+        said = ", ".join(f"`{name}={value}`" for name, value in own.items())
+        return f"{text}; but {said} was set from outside, and was left so."
+    return f"{text}."
 
 
 def _startup(result: Result) -> Iterator[str]:

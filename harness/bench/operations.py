@@ -1,8 +1,10 @@
 """Single operations: every pair of the table, optimized against the reference, on one thread.
 
 Promises: the arguments are those of the checks (`cllm.harness.pairs.table`), at the sizes of a
-configuration; both are timed in turn, and the ratio is taken round by round.
-Leaves out: threads, and what operations cost one after another (`cllm.harness.bench.contest`).
+configuration; both are timed in turn, and the ratio is taken round by round; no two have the same
+name. One thread is also that of NumPy's BLAS, in a worker that is told so.
+Leaves out: more threads, and what operations cost one after another
+(`cllm.harness.bench.contest`).
 """
 
 from __future__ import annotations
@@ -14,17 +16,20 @@ from typing import Any
 
 import numpy as np
 
-from cllm.harness.bench.configurations import Configuration
+from cllm.harness.cases import Setting
 from cllm.harness.pairs.pair import Function, Pair, Sizes, copy, find_function
 from cllm.harness.pairs.table import PAIRS
+
+CASE = ("temperature", "top_k", "top_p")
+"""Scalars that choose what an operation does: they are part of its name."""
 
 ROUNDS = 7
 ROUND_SECONDS = 0.01
 
 
-def sizes_of(configuration: Configuration) -> dict[str, int]:
+def sizes_of(setting: Setting) -> dict[str, int]:
     """The letters of the table: a linear layer is the feed-forward's first, K = D and M = F."""
-    setting, config = configuration.setting, configuration.setting.config
+    config = setting.config
     return {
         "B": setting.batch_size,
         "T": setting.seq_len,
@@ -38,10 +43,17 @@ def sizes_of(configuration: Configuration) -> dict[str, int]:
     }
 
 
-def measure_operations(configuration: Configuration, seed: int) -> list[dict[str, Any]]:
+def name_of(pair: Pair) -> str:
+    """The function and its case; with what it is `without`, no two of the table are alike."""
+    case = {name: pair.scalars.get(name) for name in CASE}
+    named = (f"{name}={value:g}" for name, value in case.items() if value is not None)
+    return " ".join([pair.name, *named])
+
+
+def measure_operations(setting: Setting, seed: int) -> list[dict[str, Any]]:
     """Seconds of one call of both functions and their ratio, for every pair."""
     generator = np.random.default_rng(seed)
-    sizes = sizes_of(configuration)
+    sizes = sizes_of(setting)
     return [_measure(pair, sizes, generator) for pair in PAIRS]
 
 
@@ -60,7 +72,7 @@ def _measure(pair: Pair, sizes: Sizes, generator: np.random.Generator) -> dict[s
             seconds[room].append(call(counts[room]) / counts[room])
     ratios = [r / o for o, r in zip(seconds["optimized"], seconds["reference"], strict=True)]
     return {
-        "function": pair.name,
+        "function": name_of(pair),
         "without": [name for name, value in pair.scalars.items() if value is None],
         **{f"{room}_seconds": median(found) for room, found in seconds.items()},
         "ratio": median(ratios),

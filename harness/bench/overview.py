@@ -10,7 +10,8 @@ from cllm.harness.bench.figures import number, ratio, share
 def overview(result: dict[str, Any]) -> str:
     """Each work and competitor that was raced or cannot be, in columns.
 
-    `of peak` is MFU where steps are counted, and MBU where tokens are.
+    `of peak` is MFU where steps are counted, and MBU where tokens are. Then the figures that could
+    not be had.
     """
     rows = [("work", "competitor", "a second", "of peak", "times the best peer")]
     for contest in result["contests"]:
@@ -22,7 +23,9 @@ def overview(result: dict[str, Any]) -> str:
             found = number(entry["rate"]) if entry["status"] == "raced" else entry["reason"]
             rows.append((what, entry["name"], found, share(entry["mfu"] or entry["mbu"]), against))
     widths = [max(len(row[column]) for row in rows) for column in range(4)]
-    return "\n".join(
+    lines = [
         "  ".join([*(f"{cell:{w}}" for cell, w in zip(row, widths, strict=False)), row[4]])
         for row in rows
-    )
+    ]
+    missing = [f"no {row['figure']}: {row['reason']}" for row in result["missing_figures"]]
+    return "\n".join([*lines, *missing])

@@ -21,7 +21,8 @@ from cllm.errors import CllmError
 from cllm.harness import probe
 from cllm.harness.bench.configurations import CONFIGURATIONS, Configuration
 from cllm.harness.bench.contest import Contest, difference
-from cllm.harness.bench.run import BLOCKS, REFERENCE, source_of
+from cllm.harness.bench.models import source_of
+from cllm.harness.bench.run import BLOCKS, REFERENCE
 from cllm.harness.bench.task import Kind, Task
 from cllm.harness.bench.visit import first_results, has_beginning, warm_up
 from cllm.harness.bench.workload import draw_workload

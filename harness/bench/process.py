@@ -19,8 +19,24 @@ from collections.abc import Mapping
 from types import TracebackType
 from typing import Any, Self
 
+THREAD_VARIABLES = (
+    "OMP_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "BLIS_NUM_THREADS",
+)
+"""What decides how many threads a model has that leaves it to OpenMP or NumPy's BLAS."""
+
 END_SECONDS = 5.0
 """How long a worker may take to end when its input ends."""
+
+
+def thread_variables(threads: int) -> dict[str, str]:
+    """What gives OpenMP and NumPy's BLAS so many threads, of which the user has set nothing.
+
+    A model that sets their number itself, as ours does, is not bound by it.
+    """
+    return {name: str(threads) for name in THREAD_VARIABLES if not os.environ.get(name)}
 
 
 class WorkerFailed(Exception):
@@ -46,6 +62,11 @@ class Worker:
             start_new_session=True,  # so that the compilers it starts end with it
         )
         self._received = b""
+
+    @property
+    def pid(self) -> int:
+        """Of the process."""
+        return self._process.pid
 
     @property
     def returncode(self) -> int | None:

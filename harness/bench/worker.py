@@ -16,7 +16,8 @@ from collections.abc import Callable
 from typing import Any
 
 from cllm.config import Config
-from cllm.harness.bench.footprint import grown
+from cllm.harness.bench import footprint
+from cllm.harness.bench.models import describe
 from cllm.harness.bench.task import Kind, Task
 from cllm.harness.bench.visit import first_results, visit
 from cllm.harness.bench.workload import draw_workload
@@ -61,6 +62,13 @@ class Bench:
         return {"rate": visit(self._task, seconds)}
 
 
+def operations(sizes: list[int], batch: list[int], seed: int) -> dict[str, Any]:
+    """The `rows` of single operations."""
+    from cllm.harness.bench.operations import measure_operations  # not needed by the others
+
+    return {"rows": measure_operations(Setting(Config(*sizes), *batch), seed)}
+
+
 def serve() -> None:
     """Answer requests from standard input until it ends."""
     replies = os.fdopen(os.dup(1), "w", encoding="utf-8")
@@ -69,7 +77,9 @@ def serve() -> None:
     calls: dict[str, Callable[..., dict[str, Any]]] = {
         "build": bench.build,
         "visit": bench.visit,
-        "memory": grown,
+        "memory": footprint.measure,
+        "models": describe,
+        "operations": operations,
     }
     for line in sys.stdin:
         request = json.loads(line)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import click
 
+from cllm.cli.options import FiniteRange
 from cllm.cli.progress import say
 from cllm.files import atomic_file
 from cllm.harness.bench.configurations import CONFIGURATIONS, read_configurations
@@ -58,14 +59,14 @@ KINDS = ("step", "greedy")
 )
 @click.option(
     "--budget",
-    type=click.FloatRange(0.0, min_open=True),
+    type=FiniteRange(0.0, min_open=True),
     default=120.0,
     show_default=True,
     help="Seconds for each benchmark; fewer are used where the answer is clear.",
 )
 @click.option(
     "--minimum-effect",
-    type=click.FloatRange(0.0, 1.0, min_open=True, max_open=True),
+    type=FiniteRange(0.0, 1.0, min_open=True, max_open=True),
     default=0.02,
     show_default=True,
     help="The smallest difference that matters, as a share of the speed.",

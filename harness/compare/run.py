@@ -7,7 +7,6 @@ Leaves out: how a side is built (`cllm.harness.compare.builds`).
 
 from __future__ import annotations
 
-import os
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -22,6 +21,7 @@ import numpy as np
 from cllm.harness import probe
 from cllm.harness.bench.configurations import CONFIGURATIONS, Configuration
 from cllm.harness.bench.flops import call_flops
+from cllm.harness.bench.process import thread_variables
 from cllm.harness.bench.task import Kind
 from cllm.harness.bench.visit import CHECKED_STEPS
 from cllm.harness.bench.workload import draw_workload
@@ -37,9 +37,6 @@ from cllm.harness.machine import fingerprint
 TOLERANCE = 1e-4
 """Relative, between the first losses of both sides; float32 is off by some 1e-6 there."""
 
-
-THREAD_COUNTS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "BLIS_NUM_THREADS")
-"""What decides how many threads a candidate has that leaves it to NumPy or OpenMP."""
 
 COUNTED_STEPS = 5
 """Of which the median counts."""
@@ -159,8 +156,7 @@ def compare(
 
 def limited(launch: Launch, threads: int) -> Launch:
     """With so many threads for NumPy's BLAS and for OpenMP too, where the user does not say."""
-    counts = {name: str(threads) for name in THREAD_COUNTS if name not in os.environ}
-    return replace(launch, environment={**counts, **launch.environment})
+    return replace(launch, environment={**thread_variables(threads), **launch.environment})
 
 
 def rounds(

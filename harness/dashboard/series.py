@@ -12,6 +12,7 @@ from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from cllm.harness.dashboard.thinning import thin
+from cllm.harness.history.changepoints import FEWEST
 from cllm.harness.history.record import Better, Commit, Series, digest
 from cllm.harness.history.shifts import Shift
 
@@ -28,6 +29,8 @@ SHA = 12
 """Digits of a commit's name that are shown."""
 
 REGRESSED, IMPROVED, STEADY = "regressed", "improved", "steady"
+TOO_FEW = "too few results"
+"""Nothing can be said of the series yet."""
 
 
 def identity(series: Series) -> str:
@@ -55,7 +58,7 @@ def entry(
         "level": series.level,
         "sizes": {name: str(value) for name, value in configuration.items()},
         "better": str(better),
-        "status": status(shifts),
+        "status": status(shifts, len(points)),
         "count": len(points),
         "first": _seconds(points[0].created),
         "last": _seconds(points[-1].created),
@@ -68,8 +71,13 @@ def entry(
     }
 
 
-def status(shifts: Sequence[Shift]) -> str:
-    """Regressed as long as a loss stands; improved where the last change was for the better."""
+def status(shifts: Sequence[Shift], count: int) -> str:
+    """Regressed as long as a loss stands; improved where the last change was for the better.
+
+    Of a series with fewer than `FEWEST` results it is not known.
+    """
+    if count < FEWEST:
+        return TOO_FEW
     if any(shift.stands for shift in shifts):
         return REGRESSED
     return IMPROVED if shifts and not shifts[-1].worse else STEADY

@@ -27,8 +27,8 @@ from cllm.errors import CllmError
 from cllm.files import atomic_file
 from cllm.harness.charts import javascript
 from cllm.harness.dashboard.charts import series_chart
-from cllm.harness.dashboard.series import REGRESSED, document, entry
-from cllm.harness.history.changepoints import change_points
+from cllm.harness.dashboard.series import REGRESSED, TOO_FEW, document, entry
+from cllm.harness.history.changepoints import FEWEST, change_points
 from cllm.harness.history.shifts import judge
 
 if TYPE_CHECKING:
@@ -111,7 +111,7 @@ def page(entries: Sequence[Entry]) -> str:
     return environment.get_template("dashboard.html").render(
         headline=headline(entries),
         lead=lead(entries),
-        regressed=any(made["status"] == REGRESSED for made in entries),
+        seal=seal(entries),
         filters=FILTERS,
         scripts=SCRIPTS,
         chart=series_chart(),
@@ -126,7 +126,23 @@ def headline(entries: Sequence[Entry]) -> str:
     if worse := counts[REGRESSED]:
         are, was = ("is", "it was") if worse == 1 else ("are", "they were")
         return f"{worse} of {counts.total():,} series {are} worse than {was}"
+    few, total = counts[TOO_FEW], counts.total()
+    if few == total:
+        return f"Too few results to tell what got worse: a series needs {FEWEST}"
+    if few:
+        have = "has" if few == 1 else "have"
+        return (
+            f"None of {total - few:,} series is worse than it was; {few:,} {have} too few results"
+        )
     return "No series is worse than it was"
+
+
+def seal(entries: Sequence[Entry]) -> str:
+    """What stands beside the headline: fail, pass, or nothing where no series can be judged."""
+    found = {made["status"] for made in entries}
+    if REGRESSED in found:
+        return "fail"
+    return "" if found == {TOO_FEW} else "pass"
 
 
 def lead(entries: Sequence[Entry]) -> str:

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 
 from cllm.harness.export.names import names, quartiles, unit
 from cllm.harness.history.record import Run
+from cllm.harness.publish.words import unique
 
 LONGEST_NAME, LONGEST_MEASURE = 1024, 64
 """Characters that Bencher takes."""
@@ -20,12 +21,18 @@ LONGEST_NAME, LONGEST_MEASURE = 1024, 64
 def export(run: Run) -> Iterator[str]:
     """The document of one run."""
     document: dict[str, dict[str, dict[str, float]]] = {}
-    for name, result in zip(names(run.results), run.results, strict=True):
+    cut = unique([_cut(name) for name in names(run.results)])
+    for name, result in zip(cut, run.results, strict=True):
         metric = {"value": result.value}
         if found := quartiles(result):
             metric |= {"lower_value": found[0], "upper_value": found[1]}
-        document.setdefault(name[:LONGEST_NAME], {})[measure(result.metric)] = metric
+        document[name] = {measure(result.metric): metric}
     yield json.dumps(document, indent=1) + "\n"
+
+
+def _cut(name: str) -> str:
+    """With room for a number behind it."""
+    return name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 10]}…"
 
 
 def measure(metric: str) -> str:

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from statistics import quantiles
 
 from cllm.harness.history.record import Result, digest
+from cllm.harness.publish.words import unique
 
 UNITS = {"s": "seconds", "B": "bytes"}
 """By the symbols of metrics, which are a unit, or one per another."""
@@ -18,16 +19,18 @@ UNITS = {"s": "seconds", "B": "bytes"}
 def names(results: Sequence[Result]) -> list[str]:
     """`small step, optimized, 2 threads (steps/s)`, one for each result.
 
-    Results that differ in their sizes alone get the digest of these as well. What is of one and
-    the same series has one and the same name.
+    Results that differ in their sizes alone get the digest of these as well; of those of one and
+    the same series all but the first get a number, so that none takes another's place.
     """
     titles = [_title(result) for result in results]
     digests = [digest(result.configuration) for result in results]
     sizes = Counter(title for title, _ in set(zip(titles, digests, strict=True)))
-    return [
-        title if sizes[title] == 1 else f"{title} {found}"
-        for title, found in zip(titles, digests, strict=True)
-    ]
+    return unique(
+        [
+            title if sizes[title] == 1 else f"{title} {found}"
+            for title, found in zip(titles, digests, strict=True)
+        ]
+    )
 
 
 def _title(result: Result) -> str:

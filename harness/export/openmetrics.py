@@ -7,7 +7,8 @@ beside it `cllm_peak_ratio`, the share of the machine's own peak, and for each r
 
 One run is what a scrape would find and has no timestamps, which is what textfile collectors and
 gateways want. Several runs have them, in whole seconds, for `promtool tsdb create-blocks-from
-openmetrics`; of results of one series in one second the last stays.
+openmetrics`. Of results of one series in one second, as both sides of a comparison may be, all but
+the first have one label more, `repeat`.
 """
 
 from __future__ import annotations
@@ -44,6 +45,7 @@ def export(runs: Iterable[Run]) -> Iterator[str]:
             suffix = re.sub(r"[^a-zA-Z0-9_]", "_", unit(result.metric))
             name = f"cllm_{suffix}"
             helps[name], units[name] = "Results of the benchmarks, a median each.", suffix
+            labels = _free(families.get(name, {}), labels, time)
             _keep(families, name, labels, time, result.value)
             if result.share is not None:
                 _keep(families, RATIO, labels, time, result.share)
@@ -55,6 +57,15 @@ def export(runs: Iterable[Run]) -> Iterator[str]:
                 when = f" {time}" if count > 1 else ""
                 yield f"{name}{{{written}}} {samples[time]!r}{when}\n"
     yield "# EOF\n"
+
+
+def _free(samples: Samples, labels: Labels, time: int) -> Labels:
+    """The labels, or with a number where a sample of this time has them."""
+    found, number = labels, 1
+    while time in samples.get(found, {}):
+        number += 1
+        found = _sorted({**dict(labels), "repeat": str(number)})
+    return found
 
 
 def _keep(families: dict[str, Samples], name: str, labels: Labels, time: int, value: float) -> None:

@@ -147,7 +147,7 @@ def changes(where: str, as_json: bool, **filters: Any) -> int:
     """Find where series changed, and between which commits.
 
     Each change is worse, mended (worse, but made up for later) or better. Exit status: 0, or 3
-    where no series is long enough to tell.
+    where no series is long enough to tell, which --json says by its `reason`, else null.
     """
     with _opened(where) as opened, Display() as display:
         from cllm.harness.history import show
@@ -160,12 +160,16 @@ def changes(where: str, as_json: bool, **filters: Any) -> int:
             lambda done: display.show("Looking for changes", done, len(known)),
         )
     longest = max((info.count for info in known), default=0)
+    reason = None
     if longest < FEWEST:
-        say(f"Too few results to tell: the longest series has {longest}, {FEWEST} are needed.")
-    say(f"{len(found):,} changes in {len(known):,} series.")
-    if as_json or found:
-        click.echo(show.to_json("changes", found) if as_json else show.changes_table(found))
-    return EXIT_INCONCLUSIVE if longest < FEWEST else EXIT_GOOD
+        reason = f"Too few results to tell: the longest series has {longest}, {FEWEST} are needed."
+        say(reason)
+    say(f"{len(found):,} change{'' if len(found) == 1 else 's'} in {len(known):,} series.")
+    if as_json:
+        click.echo(show.to_json("changes", found, reason=reason))
+    elif found:
+        click.echo(show.changes_table(found))
+    return EXIT_INCONCLUSIVE if reason else EXIT_GOOD
 
 
 @history.command()

@@ -1,16 +1,19 @@
 """The connection to a history's database, and what is said when it fails.
 
-Promises: transactions that read see one state; those that write wait for each other, up to
-`PATIENCE`; whatever the database raises becomes a `CllmError` of one line that names the history,
-and what was there before is still there.
+Promises: a file that is only read is not written to, and need not be writable; transactions that
+read see one state; those that write wait for each other, up to `PATIENCE`; whatever the database
+raises becomes a `CllmError` of one line that names the history, and what was there before is still
+there.
 Leaves out: what is read and written (`cllm.harness.history.store`).
 """
 
 from __future__ import annotations
 
 import contextlib
+import os
 import sqlite3
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +43,7 @@ REASONS = {
     "file is not a database": "is no SQLite database",
     "malformed": "is corrupt; `sqlite3 FILE .recover` may save what can still be read",
     "disk is full": "the disk is full; what was there before still is",
+    "readonly database": "cannot be written",
     "database is locked": f"another process has been writing for more than {PATIENCE:.0f} s",
 }
 """What SQLite says, and what that means."""
@@ -50,7 +54,10 @@ class LostRace(Exception):
 
 
 class Database:
-    """A database whose tables are of this version. Raises `CllmError` where it cannot be that."""
+    """A database whose tables are of this version. Raises `CllmError` where it cannot be that.
+
+    With `create` it may be written: what is older, empty or not there is made so.
+    """
 
     def __init__(self, where: str | Path, *, create: bool) -> None:
         url = _url(where)
@@ -88,7 +95,7 @@ class Database:
             elif not path.exists():
                 raise CllmError(f"there is no history {path}; `cllm history add` makes one")
         try:
-            engine = create_engine(url, **_options(url))
+            engine = create_engine(url, **_options(url, create))
         except (ModuleNotFoundError, NoSuchModuleError) as error:
             needed = "pip install 'cllm[postgresql]'" if "psycopg" in url.drivername else error
             raise CllmError(f"history {self.where} needs a driver: {needed}") from error
@@ -105,6 +112,11 @@ class Database:
             raise CllmError(f"{self.where} is empty: `cllm history add` makes a history of it")
         if found == schema.VERSION:
             return
+        if not create:
+            raise CllmError(
+                f"{self.where} is a history of version {found}: `cllm history add` brings it to "
+                f"version {schema.VERSION}"
+            )
         try:
             if found is None and self.engine.dialect.name == "sqlite":
                 self._log_ahead()
@@ -144,6 +156,8 @@ class Database:
 
 def _url(where: str | Path) -> URL:
     """A path is an SQLite file."""
+    if not str(where):
+        raise CllmError("history '': must be a file, or the URL of a database")
     if "://" not in str(where):
         return URL.create("sqlite", database=str(where))
     try:
@@ -157,8 +171,31 @@ def _is_sqlite(url: URL) -> bool:
     return url.get_backend_name() == "sqlite"
 
 
-def _options(url: URL) -> dict[str, Any]:
-    return {"connect_args": {"timeout": PATIENCE}} if _is_sqlite(url) else {}
+def _options(url: URL, create: bool) -> dict[str, Any]:
+    if not _is_sqlite(url):
+        return {}
+    if create or not url.database:
+        return {"connect_args": {"timeout": PATIENCE}}
+    return {"creator": partial(_reader, Path(url.database).absolute())}
+
+
+def _reader(path: Path) -> sqlite3.Connection:
+    """A connection that writes nothing.
+
+    A log beside the file tells readers what a writer is doing. Where it may be made, SQLite removes
+    it in the end, which it does not in its own mode for reading (`ro`); where it can't, and there
+    is no writer, the file can't change either (`immutable`).
+    """
+    if os.access(path, os.W_OK) and os.access(path.parent, os.W_OK):
+        mode = "mode=rw"
+    elif os.access(path.parent, os.W_OK) or path.with_name(f"{path.name}-wal").exists():
+        mode = "mode=ro"
+    else:
+        mode = "mode=ro&immutable=1"
+    uri = f"{path.as_uri()}?{mode}"
+    connection = sqlite3.connect(uri, timeout=PATIENCE, check_same_thread=False, uri=True)
+    connection.execute("PRAGMA query_only = ON")
+    return connection
 
 
 def _connected(connection: Any, _: Any) -> None:

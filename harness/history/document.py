@@ -40,11 +40,11 @@ def from_dict(document: Mapping[str, Any]) -> Run:
     Raises `CllmError` for another version, `KeyError`, `TypeError` or `ValueError` where something
     is missing or of another type.
     """
-    if document["version"] != VERSION:
-        raise CllmError(f"a run of version {document['version']!r}: must be {VERSION}")
+    if (version := document.get("version")) != VERSION:
+        raise CllmError(f"a run of version {version!r}: must be {VERSION}")
     return Run(
         id=document["id"],
-        created=datetime.fromisoformat(document["created"]),
+        created=time_of(document["created"]),
         source=document["source"],
         machine=document["machine"],
         level=document["level"],
@@ -53,11 +53,19 @@ def from_dict(document: Mapping[str, Any]) -> Run:
     )
 
 
+def time_of(text: str) -> datetime:
+    """A time as ISO 8601 writes it. Raises `CllmError` where it is none."""
+    try:
+        return datetime.fromisoformat(text)
+    except (TypeError, ValueError) as error:
+        raise CllmError(f"time {text!r}: must be ISO 8601, 2025-03-01T12:00:00+00:00") from error
+
+
 def commit_from_dict(document: Mapping[str, Any] | None) -> Commit | None:
     """What `cllm.harness.commit.to_dict` was given."""
     if document is None:
         return None
-    return Commit(**{**document, "time": datetime.fromisoformat(document["time"])})
+    return Commit(**{**document, "time": time_of(document["time"])})
 
 
 def _result(document: Mapping[str, Any]) -> Result:

@@ -15,6 +15,7 @@ from sqlalchemy import ColumnElement, Connection, select
 
 from cllm.errors import CllmError
 from cllm.harness.history.schema import machines, runs, series
+from cllm.harness.publish.words import short
 
 SHOWN = 5
 """Names that an error quotes."""
@@ -81,4 +82,5 @@ def _unknown(what: str, name: str, names: Sequence[str]) -> NoReturn:
     ]
     near = list(dict.fromkeys(near or sorted(names)))[:SHOWN]
     more = ", ..." if len(names) > len(near) else ""
-    raise CllmError(f"no {what} {name!r} in the history, which has {', '.join(near)}{more}")
+    known = ", ".join(map(short, near))
+    raise CllmError(f"no {what} {short(name)!r} in the history, which has {known}{more}")

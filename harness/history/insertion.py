@@ -17,6 +17,7 @@ from sqlalchemy import Connection, Table, select
 from cllm.errors import CllmError
 from cllm.harness.history.record import MACHINE_FIELDS, Better, Result, Run, Series
 from cllm.harness.history.schema import MAX_ID, machines, results, runs, series
+from cllm.harness.publish.words import LONGEST, short
 
 BATCH = 20_000
 """Results of a transaction, but for a run that has more."""
@@ -42,7 +43,7 @@ def batches(given: Iterable[Run]) -> Iterator[list[Run]]:
 def validate(run: Run) -> None:
     """Raises `CllmError` for an id of no or many characters, odd text, and times without a zone."""
     if not 0 < len(run.id) <= MAX_ID:
-        raise CllmError(f"run id {run.id!r}: must have 1 to {MAX_ID} characters")
+        raise CllmError(f"run id {short(run.id)!r}: must have 1 to {MAX_ID} characters")
     times, texts = [run.created], {run.id, run.source, run.level}
     if run.commit is not None:
         times.append(run.commit.time)
@@ -51,10 +52,12 @@ def validate(run: Run) -> None:
         texts |= {result.benchmark, result.candidate, result.metric}
     for time in times:
         if time.utcoffset() is None:
-            raise CllmError(f"run {run.id!r}: time {time} must have a time zone")
+            raise CllmError(f"run {short(run.id)!r}: time {time} must have a time zone")
     for text in texts:
         if "\0" in text or any("\ud800" <= letter <= "\udfff" for letter in text):
-            raise CllmError(f"run {run.id!r}: text {text!r} must be Unicode without NUL")
+            raise CllmError(
+                f"run {short(run.id)!r}: text {text[:LONGEST]!r} must be Unicode without NUL"
+            )
 
 
 def insert(

@@ -9,7 +9,7 @@ Leaves out: on writing, figures that are no time, for which pytest-benchmark has
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import UTC
 from statistics import median
 from typing import Any
 
@@ -35,7 +35,7 @@ def read(found: Mapping[str, Any], id: str) -> list[Run]:
     """
     if OURS in found:
         return [document.from_dict(found[OURS])]
-    created = datetime.fromisoformat(found["datetime"])
+    created = document.time_of(found["datetime"])
     if created.tzinfo is None:  # as pytest-benchmark wrote it until version 5
         created = created.replace(tzinfo=UTC)
     parts: dict[tuple[str, str, Commit | None], list[Mapping[str, Any]]] = {}
@@ -105,7 +105,7 @@ def _commit(info: Mapping[str, Any]) -> Commit | None:
     branch = info.get("branch", "")
     return Commit(
         info["id"],
-        datetime.fromisoformat(info["time"]),
+        document.time_of(info["time"]),
         branch="" if branch.startswith("(") else branch,
         dirty=info.get("dirty", False),
     )

@@ -1,7 +1,7 @@
 """What `cllm history` prints: tables for people, one JSON object for machines.
 
 The object holds `version`, 1, raised whenever a key changes its meaning, and `runs`, `results` or
-`changes`.
+`changes`; beside these `reason`, why nothing can be told, or null.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from cllm.harness.commit import to_dict as commit_to_dict
 from cllm.harness.history.changes import Change
 from cllm.harness.history.record import Commit
 from cllm.harness.history.selection import Found, RunInfo
+from cllm.harness.publish.words import short
 
 VERSION = 1
 SHA = 10
@@ -101,9 +102,12 @@ def changes_table(changes: Iterable[Change]) -> str:
     )
 
 
-def to_json(name: str, rows: Sequence[RunInfo] | Sequence[Found] | Sequence[Change]) -> str:
-    """One object."""
-    return json.dumps({"version": VERSION, name: [_document(row) for row in rows]}, indent=1)
+def to_json(
+    name: str, rows: Sequence[RunInfo] | Sequence[Found] | Sequence[Change], **more: str | None
+) -> str:
+    """One object, with `more` beside the rows."""
+    documents = [_document(row) for row in rows]
+    return json.dumps({"version": VERSION, **more, name: documents}, indent=1)
 
 
 def _document(row: RunInfo | Found | Change) -> dict[str, Any]:
@@ -124,8 +128,8 @@ def _document(row: RunInfo | Found | Change) -> dict[str, Any]:
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Columns as wide as they need to be, numbers to the right."""
-    lines = [head, *rows]
+    """Columns as wide as they need to be, numbers to the right; of names what fits a terminal."""
+    lines = [head, *([short(cell) for cell in row] for row in rows)]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     return "\n".join(
         "  ".join(

@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import datetime
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -19,6 +18,10 @@ from cllm.errors import CllmError
 from cllm.harness.compare.comparison import Comparison, Entry
 from cllm.harness.history import document, pytest_benchmark
 from cllm.harness.history.record import Better, Result, Run
+from cllm.harness.history.shapes import PYTEST_BENCHMARK, RUN, SIDES
+from cllm.harness.publish.schema import Schema
+from cllm.harness.publish.source import LARGEST, comparison_of, parse, performance_of, require
+from cllm.harness.publish.words import printable, short
 
 KNOWN = (
     "performance.json of `cllm bench`, comparison.json of `cllm compare`, JSON of pytest-benchmark "
@@ -39,25 +42,16 @@ def read_runs(path: Path) -> list[Run]:
     """
     content = path.read_bytes()
     id = hashlib.sha256(content).hexdigest()[:ID_DIGITS]
-    runs, where = [], str(path)
-    try:
-        text = content.decode()
-        lines = text.splitlines()
-        if len(lines) > 1 and _is_object(lines[0]):
-            for number, line in enumerate(lines, 1):
-                where = f"{path}: line {number}"
-                runs += _runs(json.loads(line), id)
-        else:
-            runs += _runs(json.loads(text), id)
-    except CllmError as error:
-        raise CllmError(f"{where}: {error}") from error
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        said = f"{type(error).__name__}: {error}"
-        raise CllmError(f"{where}: not understood ({said}), must be {KNOWN}") from error
+    lines = content.splitlines()
+    if len(lines) < 2 or not _is_object(lines[0]):
+        return _runs(content, id, str(path))
+    runs = []
+    for number, line in enumerate(lines, 1):
+        runs += _runs(line, id, f"{path}: line {number}")
     return runs
 
 
-def _is_object(line: str) -> bool:
+def _is_object(line: bytes) -> bool:
     """Whether a line is JSON on its own, as in a file of many."""
     try:
         return isinstance(json.loads(line), dict)
@@ -65,16 +59,61 @@ def _is_object(line: str) -> bool:
         return False
 
 
-def _runs(found: Mapping[str, Any], id: str) -> list[Run]:
-    if found.get("kind") == document.KIND:
-        return [document.from_dict(found)]
-    if found.get("kind") == "comparison":
-        return list(comparison_runs(Comparison.from_dict(found), id))
-    if "contests" in found:
-        return [bench_run(found, id)]
-    if "benchmarks" in found:
-        return pytest_benchmark.read(found, id)
-    raise CllmError(f"no results: must be {KNOWN}")
+def _runs(content: bytes, id: str, where: str) -> list[Run]:
+    found = parse(content, where, KNOWN, bounded=False)
+    if found.get("kind") != document.KIND:  # of these there may be a million
+        found = parse(content, where, KNOWN)
+    schema: Schema = {}
+    try:
+        if found.get("kind") == document.KIND:
+            schema = RUN
+            runs = [document.from_dict(found)]
+        elif found.get("kind") == "comparison":
+            comparison = comparison_of(found, where)
+            require(SIDES, found, where)
+            runs = list(comparison_runs(comparison, id))
+        elif "contests" in found:
+            runs = [bench_run(performance_of(found, where), id)]
+        elif "benchmarks" in found:
+            schema = {} if pytest_benchmark.OURS in found else PYTEST_BENCHMARK
+            require(schema, found, where)
+            runs = pytest_benchmark.read(found, id)
+        else:
+            raise CllmError(f"no results: must be {KNOWN}")
+        for run in runs:
+            _check(run)
+    except CllmError as error:
+        said = str(error).removeprefix(f"{where}: ")
+        raise CllmError(f"{where}: {printable(said)}") from error
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+        require(schema, found, where)  # tells which place is wrong
+        said = f"{type(error).__name__}: {error}"
+        raise CllmError(f"{where}: not understood ({said}), must be {KNOWN}") from error
+    return runs
+
+
+def _check(run: Run) -> None:
+    """Raises `CllmError` for figures that cannot be, `TypeError` for what is of another type."""
+    for result in run.results:
+        name = short(f"{result.benchmark} of {result.candidate}")
+        if type(result.threads) is not int or result.threads < 1:
+            raise TypeError(f"{name}: threads must be 1 or more")
+        if any(type(text) is not str for text in (result.benchmark, result.candidate)):
+            raise TypeError(f"{name}: a name must be a string")
+        numbers = (result.value, *result.samples)
+        lowest = 1 / LARGEST if _is_speed(result.metric) else -LARGEST
+        if not lowest < min(numbers) <= max(numbers) < LARGEST:
+            wrong = next(number for number in numbers if not lowest < number < LARGEST)
+            raise CllmError(
+                f"{name}: {wrong:g} {result.metric}, must lie between {lowest:g} and {LARGEST:g}"
+            )
+        if result.share is not None and not 0 < result.share < LARGEST:
+            raise CllmError(f"{name}: a share of {result.share:g}, must be positive")
+
+
+def _is_speed(metric: str) -> bool:
+    """Whether it is a time or a rate, which are positive."""
+    return metric == "s" or metric.endswith("/s")
 
 
 def bench_run(found: Mapping[str, Any], id: str) -> Run:
@@ -83,7 +122,7 @@ def bench_run(found: Mapping[str, Any], id: str) -> Run:
         raise CllmError("it does not say when it was measured: must have a time `created`")
     return Run(
         id=f"bench-{id}",
-        created=datetime.fromisoformat(found["created"]),
+        created=document.time_of(found["created"]),
         source="bench",
         machine=found["machine"],
         level=found["probe"]["level"],
@@ -179,10 +218,12 @@ def comparison_runs(found: Comparison, id: str) -> Iterator[Run]:
         commit = document.commit_from_dict(side.commit)
         candidate = side.name
         if commit is not None and side.kind != "candidate":
+            if "candidate" not in found.settings:
+                raise CllmError("settings do not say which candidate was compared")
             candidate = found.settings["candidate"]
         yield Run(
             id=f"compare-{id}-{part}",
-            created=datetime.fromisoformat(found.created),
+            created=document.time_of(found.created),
             source="compare",
             machine=found.machine,
             level=found.level,
@@ -194,7 +235,8 @@ def comparison_runs(found: Comparison, id: str) -> Iterator[Run]:
 def _side(entries: Sequence[Entry], is_base: bool, candidate: str) -> Iterator[Result]:
     for entry in entries:
         name = f"{entry.configuration} {entry.kind}"
-        rates = (*entry.base, *entry.base_again) if is_base else tuple(entry.head)
+        first, again = ("base", "base_again") if is_base else ("head", "head_again")
+        rates = (*getattr(entry, first), *getattr(entry, again))
         if rates:
             share = None
             if entry.unit == "steps/s" and entry.flops and entry.peaks:

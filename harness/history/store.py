@@ -45,8 +45,9 @@ RACES = 100
 def open_history(where: str | Path = DEFAULT, *, create: bool = False) -> History:
     """A history in an SQLite file, or in the database of an SQLAlchemy URL (with `://`).
 
-    Raises `CllmError` where there is none and `create` does not make one, for what is no history,
-    for a history of a newer version, and where the database cannot be reached.
+    Without `create` an SQLite file is not written to. Raises `CllmError` where there is none, or
+    one of an older version, and `create` does not make it; for what is no history, for a history
+    of a newer version, and where the database cannot be reached.
     """
     return History(Database(where, create=create))
 

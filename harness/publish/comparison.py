@@ -31,7 +31,7 @@ from cllm.harness.bench.task import Kind
 from cllm.harness.compare.comparison import Comparison, Entry, Outcome
 from cllm.harness.publish.charts import OUTCOMES
 from cllm.harness.publish.roofline import GENERATION, Point, intensity, rooflines
-from cllm.harness.publish.words import change, effect, interval, revision, unique
+from cllm.harness.publish.words import change, effect, interval, revision, short, unique
 
 Report = dict[str, Any]
 Row = dict[str, Any]
@@ -57,7 +57,7 @@ OPTIONS = {
 def report_of(comparison: Comparison) -> Report:
     """What `report.json` holds."""
     rows = sorted((_row(entry) for entry in comparison.entries), key=_urgency)
-    for row, title in zip(rows, unique([row["title"] for row in rows]), strict=True):
+    for row, title in zip(rows, unique([short(row["title"]) for row in rows]), strict=True):
         row["title"] = title
     minimum = comparison.settings.get("minimum_effect")
     return {
@@ -68,8 +68,8 @@ def report_of(comparison: Comparison) -> Report:
         "exit_status": comparison.exit_status,
         "headline": headline(rows),
         "start": start(rows),
-        "base": asdict(comparison.base),
-        "head": asdict(comparison.head),
+        "base": asdict(comparison.base) | {"name": short(comparison.base.name)},
+        "head": asdict(comparison.head) | {"name": short(comparison.head.name)},
         "seconds": comparison.seconds,
         "settings": dict(comparison.settings),
         "machine": dict(comparison.machine),
@@ -109,7 +109,7 @@ def _points(rows: list[Row]) -> list[Point]:
     for row in rows:
         is_training = row["kind"] in (Kind.STEP, Kind.STEPS)
         at = intensity(row["sizes"], is_training, row["flops"])
-        label = row["configuration"] if is_training else GENERATION
+        label = short(row["configuration"]) if is_training else GENERATION
         for side in ("head", "base"):
             if at and (rate := row["medians"][side]):
                 speed = rate * row["flops"]

@@ -32,7 +32,7 @@ from cllm.harness.cases import Setting
 from cllm.harness.compare.comparison import EXIT_GOOD, EXIT_WORSE
 from cllm.harness.publish.charts import COLORS
 from cllm.harness.publish.roofline import GENERATION, Point, intensity, rooflines
-from cllm.harness.publish.words import plural, threads_of
+from cllm.harness.publish.words import plural, short, threads_of
 from cllm.plan import format_bytes
 
 Report = dict[str, Any]
@@ -73,12 +73,13 @@ def report_of(document: Mapping[str, Any]) -> Report:
 
 
 def _rows(contest: Row) -> Iterator[Row]:
-    benchmark = f"{contest['configuration']} {contest['kind']}"
+    benchmark = short(f"{contest['configuration']} {contest['kind']}")
     for entry in contest["entries"]:
+        who = short(entry["name"])
         yield {
-            "title": f"{benchmark}, {entry['name']}",
+            "title": f"{benchmark}, {who}",
             "benchmark": benchmark,
-            "who": entry["name"],
+            "who": who,
             "library": entry["library"],
             "is_peer": entry["is_peer"],
             "threads": entry["threads"],
@@ -95,7 +96,7 @@ def _rows(contest: Row) -> Iterator[Row]:
 
 def headline(models: list[str], rows: list[Row], bad: int) -> str:
     """One sentence."""
-    who = " and ".join(models)
+    who = short(" and ".join(models))
     if bad:
         return f"{plural(bad, 'measurement')} of {who} failed"
     ratios = [row["versus"][0] for row in fastest(rows, models)]
@@ -184,14 +185,14 @@ def _points(contests: list[Row], models: list[str]) -> Iterator[Point]:
         flops = step_flops(setting) if is_training else 2 * matmul_parameters(config)
         sizes = contest["sizes"] | {"batch_size": setting.batch_size, "seq_len": setting.seq_len}
         at = intensity(sizes, is_training, flops)
-        name = f"{contest['configuration']} {contest['kind']}"
+        name = short(f"{contest['configuration']} {contest['kind']}")
         for entry in contest["entries"]:
             if entry["status"] != "raced" or not entry["rate"] or at is None:
                 continue
             speed, threads, library = entry["rate"] * flops, entry["threads"], entry["library"]
             key = name, library, threads
             if key not in found or found[key].speed < speed:
-                label = contest["configuration"] if is_training else GENERATION
+                label = short(contest["configuration"]) if is_training else GENERATION
                 found[key] = Point(name, label, library, threads, at, speed)
     yield from sorted(found.values(), key=lambda point: point.who not in models)
 

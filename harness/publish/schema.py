@@ -49,126 +49,129 @@ def schema_of(kind: Any) -> Schema:
     raise TypeError(f"no JSON for {kind!r}")
 
 
-def _mapping(items: Schema) -> Schema:
+def mapping(items: Schema) -> Schema:
+    """By any names."""
     return {"type": "object", "additionalProperties": items}
 
 
-def _record(**properties: Schema) -> Schema:
-    """All of them are required."""
+def record(**properties: Schema) -> Schema:
+    """An object; all of these are required."""
     return {"type": "object", "required": [*properties], "properties": properties}
 
 
-def _list(items: Schema) -> Schema:
+def list_of(items: Schema) -> Schema:
+    """Of any length."""
     return {"type": "array", "items": items}
 
 
-def _also(record: Schema, **properties: Schema) -> Schema:
+def also(found: Schema, **properties: Schema) -> Schema:
     """With properties that may be missing: earlier versions did not have them."""
-    return {**record, "properties": record["properties"] | properties}
+    return {**found, "properties": found["properties"] | properties}
 
 
-def _optional(schema: Schema) -> Schema:
-    return {"anyOf": [schema, {"type": "null"}]}
+def optional(schema: Schema) -> Schema:
+    """Or null."""
+    return {**schema, "type": [schema["type"], "null"]}
 
 
-_TEXT: Schema = {"type": "string"}
-_NUMBER: Schema = {"type": "number"}
-_COUNT: Schema = {"type": "integer", "minimum": 1}
-_POSITIVE: Schema = {"type": "number", "exclusiveMinimum": 0}
+TEXT: Schema = {"type": "string"}
+NUMBER: Schema = {"type": "number"}
+COUNT: Schema = {"type": "integer", "minimum": 1}
+POSITIVE: Schema = {"type": "number", "exclusiveMinimum": 0}
 
-PROBE = _record(level=_TEXT, fma=_mapping(_POSITIVE), read=_mapping(_mapping(_POSITIVE)))
+PROBE = record(level=TEXT, fma=mapping(POSITIVE), read=mapping(mapping(POSITIVE)))
 """FLOP/s by threads, bytes/s by threads and by what is read from."""
 
-_ENTRY = _also(
-    _record(
-        name=_TEXT,
-        library=_TEXT,
-        threads=_COUNT,
+_ENTRY = also(
+    record(
+        name=TEXT,
+        library=TEXT,
+        threads=COUNT,
         is_peer={"type": "boolean"},
         status={"enum": ["raced", "tried", "refused", "failed"]},
-        reason=_TEXT,
-        build_seconds=_optional(_POSITIVE),
-        rates=_list(_optional(_POSITIVE)),
-        rate=_optional(_POSITIVE),
-        mfu=_optional(_POSITIVE),
-        versus=_mapping({"type": "array", "items": _POSITIVE, "minItems": 3, "maxItems": 3}),
+        reason=TEXT,
+        build_seconds=optional(POSITIVE),
+        rates=list_of(optional(POSITIVE)),
+        rate=optional(POSITIVE),
+        mfu=optional(POSITIVE),
+        versus=mapping({"type": "array", "items": POSITIVE, "minItems": 3, "maxItems": 3}),
     ),
-    mbu=_optional(_POSITIVE),
+    mbu=optional(POSITIVE),
 )
 
-_CONTEST = _record(
-    configuration=_TEXT,
+_CONTEST = record(
+    configuration=TEXT,
     kind={"enum": [str(kind) for kind in Kind]},
-    sizes=_record(**dict.fromkeys(Config.__dataclass_fields__, _COUNT)),
-    batch_size=_COUNT,
-    seq_len=_COUNT,
-    best_peer=_optional(_TEXT),
+    sizes=record(**dict.fromkeys(Config.__dataclass_fields__, COUNT)),
+    batch_size=COUNT,
+    seq_len=COUNT,
+    best_peer=optional(TEXT),
     entries={"type": "array", "items": _ENTRY, "minItems": 1},
 )
 
-_OPERATION = _record(
-    function=_TEXT,
-    without=_list(_TEXT),
-    optimized_seconds=_POSITIVE,
-    reference_seconds=_POSITIVE,
-    ratio=_POSITIVE,
+_OPERATION = record(
+    function=TEXT,
+    without=list_of(TEXT),
+    optimized_seconds=POSITIVE,
+    reference_seconds=POSITIVE,
+    ratio=POSITIVE,
 )
 
-_MEMORY = _record(
-    model=_TEXT,
-    configuration=_TEXT,
-    threads=_COUNT,
-    parameter_bytes=_COUNT,
-    planned_bytes=_COUNT,
+_MEMORY = record(
+    model=TEXT,
+    configuration=TEXT,
+    threads=COUNT,
+    parameter_bytes=COUNT,
+    planned_bytes=COUNT,
     grown_bytes={"type": "integer"},
 )
 
-_COMMIT = _record(sha=_TEXT, time=_TEXT, subject=_TEXT, branch=_TEXT, dirty={"type": "boolean"})
+COMMIT = record(sha=TEXT, time=TEXT, subject=TEXT, branch=TEXT, dirty={"type": "boolean"})
 
-_IMPORT = _record(module=_TEXT, seconds=_NUMBER, numpy_seconds=_NUMBER)
+_IMPORT = record(model=TEXT, module=TEXT, seconds=NUMBER, numpy_seconds=NUMBER)
 
-PERFORMANCE = _also(
-    _record(
+PERFORMANCE = also(
+    record(
         machine={"type": "object"},
-        settings=_also(
-            _record(
-                models=_list(_TEXT),
-                configurations=_list(_TEXT),
-                threads=_list(_COUNT),
+        settings=also(
+            record(
+                models=list_of(TEXT),
+                configurations=list_of(TEXT),
+                threads=list_of(COUNT),
                 peers={"type": "boolean"},
-                seconds=_NUMBER,
+                seconds=NUMBER,
                 seed={"type": "integer"},
             ),
-            file=_optional(_TEXT),
+            file=optional(TEXT),
         ),
-        missing_peers=_list(_TEXT),
+        missing_peers=list_of(TEXT),
         probe=PROBE,
         contests={"type": "array", "items": _CONTEST, "minItems": 1},
-        operations=_record(configuration=_TEXT, rows=_list(_OPERATION)),
-        memory=_list(_MEMORY),
-        imports=_list(_IMPORT),
-        seconds=_NUMBER,
+        operations=record(configuration=TEXT, rows=list_of(_OPERATION)),
+        memory=list_of(_MEMORY),
+        imports=list_of(_IMPORT),
+        seconds=NUMBER,
     ),
-    created=_TEXT,
-    commit=_optional(_COMMIT),
-    peer_versions=_mapping(_TEXT),
+    created=TEXT,
+    commit=optional(COMMIT),
+    peer_versions=mapping(TEXT),
 )
 """What is shown of `performance.json` (`cllm.harness.bench.run`)."""
 
-VERIFICATION = _record(
+VERIFICATION = record(
     version={"const": 1},
-    created=_TEXT,
+    created=TEXT,
     status={"enum": ["pass", "fail", "inconclusive"]},
-    settings={"type": "object"},
+    settings={"type": "object", "properties": {"candidate": TEXT}},
     machine={"type": "object"},
     verdicts={
         "type": "array",
         "minItems": 1,
-        "items": _record(
-            check=_TEXT,
-            summary=_TEXT,
+        "items": record(
+            check=TEXT,
+            summary=TEXT,
             status={"enum": ["pass", "fail", "not applicable", "inconclusive"]},
-            evidence=_TEXT,
+            evidence=TEXT,
             details={"type": "object"},
         ),
     },

@@ -17,6 +17,7 @@ from cllm.errors import CllmError
 from cllm.harness import page
 from cllm.harness.compare.comparison import VERSION, Comparison, Entry, Outcome
 from cllm.harness.publish.schema import PERFORMANCE, PROBE, VERIFICATION, Schema, schema_of
+from cllm.harness.publish.words import short
 
 Document = dict[str, Any]
 
@@ -33,14 +34,22 @@ LONGEST = 60
 
 def read(path: Path) -> Document:
     """The JSON object of a file. Raises `CllmError` where there is none, `OSError` for no file."""
+    return parse(path.read_bytes(), path)
+
+
+def parse(content: bytes, where: object, kinds: str = KINDS, *, bounded: bool = True) -> Document:
+    """A JSON object of numbers that can be reckoned with. Raises `CllmError` where it is none.
+
+    `where` it stands, and what `kinds` it may be, is for the error. Not `bounded`, the size of its
+    numbers is not looked at, which takes as long as all the rest.
+    """
+    number = _number if bounded else None
     try:
-        document = json.loads(
-            path.read_bytes(), parse_constant=_refuse, parse_float=_number, parse_int=_number
-        )
+        document = json.loads(content, parse_constant=_refuse, parse_float=number, parse_int=number)
     except (ValueError, RecursionError) as error:
-        raise CllmError(f"{path}: not JSON: {error}") from error
+        raise CllmError(f"{where}: not JSON: {error}") from error
     if not isinstance(document, dict):
-        raise CllmError(f"{path}: must hold {KINDS}: it is no JSON object")
+        raise CllmError(f"{where}: must hold {kinds}: it is no JSON object")
     return document
 
 
@@ -55,14 +64,14 @@ def kind_of(document: Document, path: Path) -> str:
     raise CllmError(f"{path}: must be {KINDS}: it is something else")
 
 
-def comparison_of(document: Document, path: Path) -> Comparison:
+def comparison_of(document: Document, path: object) -> Comparison:
     """A comparison with at least one benchmark and possible figures."""
     if document.get("version") != VERSION:
         raise CllmError(
             f"{path}: a comparison of version {document.get('version')!r}, must be {VERSION}"
         )
-    _require(schema_of(Comparison), document, path)
-    _require({"properties": {"probe": PROBE}}, document, path)
+    require(schema_of(Comparison), document, path)
+    require({"properties": {"probe": PROBE}}, document, path)
     try:
         comparison = Comparison.from_dict(document)
     except (KeyError, TypeError) as error:  # a key that is missing or that nobody knows
@@ -71,19 +80,19 @@ def comparison_of(document: Document, path: Path) -> Comparison:
         raise CllmError(f"{path}: a comparison without a benchmark, must have one or more")
     for entry in comparison.entries:
         if wrong := _wrong(entry):
-            raise CllmError(f"{path}: {entry.name!r}: {wrong}")
+            raise CllmError(f"{path}: {short(entry.name)!r}: {wrong}")
     return comparison
 
 
-def performance_of(document: Document, path: Path) -> Document:
+def performance_of(document: Document, path: object) -> Document:
     """A measurement with at least one contest."""
-    _require(PERFORMANCE, document, path)
+    require(PERFORMANCE, document, path)
     return document
 
 
 def verification_of(document: Document, path: Path) -> Document:
     """A verification with at least one verdict."""
-    _require(VERIFICATION, document, path)
+    require(VERIFICATION, document, path)
     try:
         page.render(document)
     except (KeyError, TypeError, ValueError, jinja2.UndefinedError) as error:
@@ -103,7 +112,7 @@ def _number(text: str) -> float:
     return int(text) if text.lstrip("-").isdigit() else found
 
 
-def _require(schema: Schema, document: Document, path: Path) -> None:
+def require(schema: Schema, document: Document, path: object) -> None:
     """Raise a `CllmError` about the most telling of all mistakes."""
     errors = jsonschema.Draft202012Validator(schema).iter_errors(document)
     found = jsonschema.exceptions.best_match(errors)
@@ -112,17 +121,22 @@ def _require(schema: Schema, document: Document, path: Path) -> None:
     place = "".join(f"[{key}]" if isinstance(key, int) else f".{key}" for key in found.path)
     value = json.dumps(found.instance)
     quoted = value if len(value) <= LONGEST else f"{value[:LONGEST]}…"
-    allowed = {
-        "type": f"must be {_a(found.validator_value)}",
-        "required": found.message,
-        "enum": f"must be one of {found.validator_value}",
-        "const": f"must be {found.validator_value}",
-    }.get(str(found.validator), found.message)
+    match found.validator:
+        case "type":
+            allowed = f"must be {_a(found.validator_value)}"
+        case "enum":
+            allowed = f"must be one of {found.validator_value}"
+        case "const":
+            allowed = f"must be {found.validator_value}"
+        case _:
+            allowed = found.message
     raise CllmError(f"{path}: {place.lstrip('.') or 'the file'} is {quoted}: {allowed}")
 
 
-def _a(kind: Any) -> str:
-    return f"{'an' if str(kind)[0] in 'aio' else 'a'} {kind}"
+def _a(kinds: str | list[str]) -> str:
+    """A kind of JSON, or several."""
+    first, *others = [kinds] if isinstance(kinds, str) else kinds
+    return " or ".join([f"{'an' if first[0] in 'aio' else 'a'} {first}", *others])
 
 
 def _wrong(entry: Entry) -> str:

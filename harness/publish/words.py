@@ -7,6 +7,9 @@ from typing import Any
 
 from cllm.plan import format_bytes
 
+LONGEST = 120
+"""Characters of a name that are shown."""
+
 MINUS = "\N{MINUS SIGN}"
 
 MACHINE = {
@@ -102,11 +105,18 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
 
 
+def short(text: str) -> str:
+    """Printable, and with an ellipsis instead of what is beyond `LONGEST`."""
+    return printable(text if len(text) <= LONGEST else f"{text[: LONGEST - 1]}…")
+
+
 def unique(names: Sequence[str]) -> list[str]:
     """The same with a number behind a name that was there before."""
-    seen: dict[str, int] = {}
-    found = []
+    found: dict[str, None] = {}
     for name in names:
-        seen[name] = seen.get(name, 0) + 1
-        found.append(name if seen[name] == 1 else f"{name} ({seen[name]})")
-    return found
+        other, number = name, 1
+        while other in found:
+            number += 1
+            other = f"{name} ({number})"
+        found[other] = None
+    return [*found]

@@ -100,7 +100,9 @@ def test_an_older_version_becomes_this_one(url: str) -> None:
     with engine.begin() as connection:
         connection.execute(text("ALTER TABLE results DROP COLUMN share"))
         connection.execute(text("UPDATE cllm_history SET version = 1"))
-    with open_history(url) as history:
+    with pytest.raises(CllmError, match="is a history of version 1: `cllm history add`"):
+        open_history(url)
+    with open_history(url, create=True) as history:
         history.add(RUN)
         assert history.run("one") == RUN
     (column,) = (c for c in inspect(engine).get_columns("results") if c["name"] == "share")

@@ -73,8 +73,9 @@ def _parts(results: Results) -> Iterator[str]:
         "take one process of each build, one after the other."
     )
     yield _rivals(results)
-    yield "## Live comparisons"
-    yield _live(results.live)
+    if results.live:
+        yield "## Live comparisons"
+        yield _live(results.live)
 
 
 def bars(results: Results) -> Iterator[str]:

@@ -8,11 +8,10 @@ function chartWords(entry) {
       `${date(change.time)} ${percent(change.before, change.after)}, ` +
       `${change.worse ? "worse" : "better"}`,
   );
-  const results = plural(entry.count, "result", "results");
   return (
-    `${entry.benchmark} of ${entry.candidate} in ${entry.metric} over time, ` +
-    `${results} from ${date(entry.first)} to ${date(entry.last)}. ` +
-    (changes.length ? `Changes of level: ${changes.join("; ")}.` : "No change of level.")
+    `${short(entry.benchmark)} of ${short(entry.candidate)} in ${entry.metric} over time, ` +
+    `${resultsOf(entry)} from ${date(entry.first)} to ${date(entry.last)}. ` +
+    (changes.length ? `Changes of level: ${changes.join("; ")}.` : `${sentence(nothingFound(entry))}.`)
   );
 }
 

@@ -48,7 +48,7 @@ function statusMark(status) {
 
 function commitLine(commit, before = "") {
   if (!commit) return element("span", { class: "commit" }, `${before}no commit recorded`);
-  const text = `${commit.subject}${commit.dirty ? " (with changes)" : ""}`;
+  const text = `${short(commit.subject)}${commit.dirty ? " (with changes)" : ""}`;
   return element(
     "span", { class: "commit", title: text },
     before, element("code", {}, commit.sha), ` ${text}`,
@@ -111,7 +111,7 @@ function sparkline(entry) {
   );
   const start = y((entry.changes[0]?.before ?? entry.current) - entry.low);
   const words =
-    `${plural(entry.count, "result", "results")} from ${date(entry.first)} to ` +
+    `${resultsOf(entry)} from ${date(entry.first)} to ` +
     `${date(entry.last)}, between ${quantity(entry.low, entry.metric)} and ` +
     `${quantity(entry.high, entry.metric)}`;
   return drawing(

@@ -1,6 +1,7 @@
 // Numbers, units and dates as people read them, and fewer points that look the same.
 const DAY = 86400;
-const MARKS = { regressed: "✗", improved: "✓", steady: "–" };
+const TOO_FEW = "too few results"; // the status of a series that cannot be judged
+const MARKS = { regressed: "✗", improved: "✓", steady: "–", [TOO_FEW]: "?" };
 const PREFIXES = {
   s: [[1, "s"], [1e3, "ms"], [1e6, "µs"], [1e9, "ns"]],
   bytes: [[2 ** -30, "GiB"], [2 ** -20, "MiB"], [2 ** -10, "KiB"], [1, "bytes"]],
@@ -40,6 +41,19 @@ function minute(seconds) {
 
 function plural(count, one, many) {
   return `${whole.format(count)} ${count === 1 ? one : many}`;
+}
+
+// A name as far as it is shown.
+function short(text) {
+  return text.length > 120 ? `${text.slice(0, 119)}…` : text;
+}
+
+function sentence(text) {
+  return text[0].toUpperCase() + text.slice(1);
+}
+
+function resultsOf(entry) {
+  return plural(entry.count, "result", "results");
 }
 
 function threads(entry) {

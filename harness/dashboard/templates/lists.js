@@ -6,7 +6,7 @@ const place = Object.fromEntries(
 );
 
 function machineName(entry) {
-  return dashboard.machines[entry.machine].name;
+  return short(dashboard.machines[entry.machine].name);
 }
 
 function words(entry) {
@@ -41,7 +41,7 @@ function losses(entries, { status }) {
 function surroundings(entry) {
   const varies = (name) => dashboard.series.some((other) => other[name] !== entry[name]);
   return [
-    entry.candidate, threads(entry),
+    short(entry.candidate), threads(entry),
     varies("level") && entry.level, varies("machine") && machineName(entry),
   ].filter(Boolean).join(" · ");
 }
@@ -64,12 +64,15 @@ function card(entry) {
           ),
           ` since ${date(change.time)}`,
         )
-      : element("span", { class: "change" }, "no change found"),
+      : element(
+          "span", { class: "change" },
+          entry.status === TOO_FEW ? resultsOf(entry) : "no change found",
+        ),
   ];
   const link = element(
     "a",
     { class: `card ${entry.status}`, href: linkTo("", entry), "data-id": entry.id },
-    element("span", { class: "name" }, entry.benchmark, statusMark(entry.status)),
+    element("span", { class: "name" }, short(entry.benchmark), statusMark(entry.status)),
     element("span", { class: "of" }, surroundings(entry)),
     element("span", { class: "figures" }, figures),
     sparkline(entry),
@@ -84,7 +87,7 @@ function loss({ entry, change }) {
     element("time", {}, date(change.time)),
     element(
       "div", {},
-      element("a", link, entry.benchmark),
+      element("a", link, short(entry.benchmark)),
       element("span", { class: "of" }, surroundings(entry)),
     ),
     changeParts(entry, change),
@@ -99,7 +102,7 @@ function fillFilters() {
   for (const select of place.filters.querySelectorAll("select")) {
     for (const value of sorted(dashboard.series.map((entry) => entry[select.name]))) {
       const name = select.name === "machine" ? dashboard.machines[value].name : value;
-      select.append(element("option", { value }, name));
+      select.append(element("option", { value }, short(String(name))));
     }
     select.addEventListener("change", () => go({ [select.name]: select.value }));
   }
@@ -123,6 +126,12 @@ function showFilters(filters) {
   clear.hidden = !FILTERS.some((name) => filters[name]);
 }
 
+function nothingWorse(entries) {
+  return entries.length && entries.every(({ status }) => status === TOO_FEW)
+    ? "Too few results to tell."
+    : "No change for the worse was found.";
+}
+
 const listed = {}; // by list, the filters that it was made with: it is not made again
 
 // Only the list that is seen is made; the counts are of both.
@@ -138,5 +147,5 @@ function showLists(filters, seen) {
   listed[seen] = key;
   const list = place[seen].firstElementChild;
   if (seen === "benchmarks") showPaged(list, entries, card, "No benchmark fits these filters.");
-  else showPaged(list, worse, loss, "No change for the worse was found.");
+  else showPaged(list, worse, loss, nothingWorse(entries));
 }

@@ -25,7 +25,7 @@ async function showSeries(id, range) {
     "a", { class: "back", href: address({ series: "", range: "" }) },
     state().view === "regressions" ? "← Regressions" : "← Benchmarks",
   );
-  const name = entry?.benchmark ?? "No such series";
+  const name = short(entry?.benchmark ?? "No such series");
   const title = element("h2", { id: "series-title", tabindex: -1 }, name);
   document.title = `${name} · ${TITLE}`;
   if (!entry) {
@@ -68,7 +68,7 @@ function tiles(entry) {
           "Last change", percent(change.before, change.after),
           `${change.worse ? "worse" : "better"}, ${date(change.time)}`,
         )
-      : tile("Last change", "none", "no change of level was found"),
+      : tile("Last change", "none", nothingFound(entry)),
     tile("Results", number(entry.count), `${date(entry.first)} to ${date(entry.last)}`),
   );
 }
@@ -80,6 +80,10 @@ function beside(entry) {
   if (!entry.changes.length) return "median of all results";
   if (best === entry.current) return "the best so far";
   return `${percent(best, entry.current)} against the best, ${quantity(best, entry.metric)}`;
+}
+
+function nothingFound(entry) {
+  return entry.status === TOO_FEW ? "too few results to tell" : "no change of level was found";
 }
 
 // What stands over the chart: the unit, and the ranges to choose from.
@@ -111,7 +115,7 @@ function changesList(entry) {
     element("h3", {}, "Changes of level"),
     entry.changes.length
       ? element("ol", { class: "changes own" }, entry.changes.map(item).reverse())
-      : element("p", { class: "of" }, "None was found."),
+      : element("p", { class: "of" }, `${sentence(nothingFound(entry))}.`),
   );
 }
 

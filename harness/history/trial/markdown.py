@@ -19,6 +19,7 @@ from cllm.harness.history.trial.run import (
     Trial,
     wilson,
 )
+from cllm.harness.publish.words import duration
 
 Cell = Callable[[Tally], str]
 
@@ -38,7 +39,7 @@ def _opening(trial: Trial) -> Iterator[str]:
         "there. Recall is the share of the changes that were found, precision the share of what "
         "was found that was there; the intervals (95%) are Wilson's. σ is the standard deviation "
         "of normal noise. "
-        f"{trial.seconds / 60:.0f} minutes; repeat it: `{command}`."
+        f"{duration(trial.seconds)}; repeat it: `{command}`."
     )
     yield "\n".join(f"- **{method.name}**: {method.settings}" for method in trial.methods)
     independent = [case for case in QUIET if not case.name.startswith("remembering")]
