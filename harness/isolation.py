@@ -271,6 +271,9 @@ def _is_candidate(path: Path) -> bool:
 def _work(sender: Connection, said: str, task: Task) -> None:
     """What the process does: say where it is when it ends in a crash, else send the verdict."""
     os.setsid()  # an interrupt from the terminal is not its business
+    for ignored in (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP):  # by a shell, in the background
+        signal.signal(ignored, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     ctypes.CDLL(None).prctl(ADOPT, 1, 0, 0, 0)  # so that what it starts ends with it
     errors = os.open(said, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     for descriptor in (1, 2):

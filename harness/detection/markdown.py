@@ -39,9 +39,8 @@ def _opening(matrix: Matrix) -> Iterable[str]:
     yield (
         "A fault is a candidate with one planted defect. It counts as caught only if the check "
         "that is named for it fails on it; which others fail as well is told beside it. On a model "
-        "with a fault every check of loss, gradients and training is run, and the family of the "
-        "check that is named for it; on a control, which is odd and correct, every check: none may "
-        "fail."
+        "with a fault every check of loss and gradients is run, and the family of the check that "
+        "is named for it; on a control, which is odd and correct, every check: none may fail."
     )
     for what, names in (
         ("No fault of this run proves", matrix.unproven),

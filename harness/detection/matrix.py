@@ -23,7 +23,7 @@ from cllm.harness.verdict import Status, Verdict
 
 Progress = Callable[[str, int, int], None]
 
-COMPUTED = frozenset(("loss", "gradients", "training"))
+COMPUTED = frozenset(("loss", "gradients"))
 """Families that every fault of a model can show in."""
 
 

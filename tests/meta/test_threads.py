@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 
 from cllm.harness import CHECKS, Status
@@ -40,6 +43,18 @@ def test_fault_is_caught(fault: str) -> None:
     verdict = isolate(check_fault, fault, FAULTS[fault].caught_by[0], 0, limit=20.0)
     assert verdict.status is Status.FAIL
     assert EVIDENCE[fault] in verdict.evidence
+
+
+def test_who_ignores_interrupts_finds_it_all_the_same() -> None:
+    """As a shell makes what it runs in the background."""
+    code = (
+        "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN);"
+        "from cllm.harness.faults.catalogue import check_fault;"
+        "from cllm.harness.isolation import isolate;"
+        "print(isolate(check_fault, 'TakesTheInterrupt', 'threads.state', 0, limit=60.0).status)"
+    )
+    run = [sys.executable, "-P", "-c", code]
+    assert subprocess.run(run, capture_output=True, text=True, check=True).stdout == "fail\n"
 
 
 def test_every_fault_is_here() -> None:
