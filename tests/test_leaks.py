@@ -78,14 +78,20 @@ def test_heap_tells_what_no_tracer_sees(size: int) -> None:
 
 def test_large_growth_is_told_of_private_memory() -> None:
     def work() -> None:
-        KEPT.append(np.ones(100_000))
+        KEPT.append(np.ones(100_000))  # an object and its data, of two allocators
 
+    # free memory that is still resident, kept from the system by the block after it
+    for _ in range(2):  # blocks of this size are the heap's once one of them was freed
+        freed, after = [np.ones(100_000) for _ in range(200)], np.ones(100_000)
+        del freed
     growth = find_leaks(work, 2, 4)
     KEPT.clear()
     assert growth.leaks[0].size == pytest.approx(800_000, rel=0.02)
+    assert "in work" in growth.leaks[0].where
     told = re.fullmatch(r"private memory grew by (.+) KiB meanwhile", growth.resident)
     assert told is not None
     assert int(told[1].replace(",", "")) > 10_000
+    del after
     assert find_leaks(lambda: None, 2, 4).resident == ""
 
 

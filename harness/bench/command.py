@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,7 +13,13 @@ import cllm.harness.peers as registered
 from cllm.cli.options import FiniteRange
 from cllm.cli.progress import say
 from cllm.files import atomic_file
-from cllm.harness.bench.configurations import CONFIGURATIONS, read_configurations
+from cllm.harness.bench.configurations import CONFIGURATIONS
+from cllm.harness.bench.options import (
+    chosen_configurations,
+    configuration_options,
+    thread_counts,
+    threads_option,
+)
 from cllm.harness.display import Display
 from cllm.registry import installed
 
@@ -40,26 +45,8 @@ def _report(ctx: click.Context, option: click.Parameter, value: Path) -> Path:
 @click.command()
 @click.argument("models", metavar="[MODEL]...", nargs=-1)
 @click.option("--peers", is_flag=True, help="Measure PyTorch and JAX as well, where installed.")
-@click.option(
-    "--configuration",
-    "configurations",
-    type=click.Choice(list(CONFIGURATIONS)),
-    multiple=True,
-    help="Sizes to measure; may be given again.  [default: all, or those of --configurations]",
-)
-@click.option(
-    "--configurations",
-    "file",
-    metavar="FILE",
-    type=click.Path(dir_okay=False, path_type=Path),
-    help="Measure sizes of one's own: a TOML file with a table for each.",
-)
-@click.option(
-    "--threads",
-    type=click.IntRange(1, 1024),
-    multiple=True,
-    help="Threads of the models; may be given again.  [default: 1 and every usable core]",
-)
+@configuration_options("all")
+@threads_option
 @click.option(
     "--seconds",
     type=FiniteRange(0.0, min_open=True),
@@ -116,8 +103,7 @@ def bench(
     from cllm.harness.bench.overview import overview
     from cllm.harness.bench.run import has_failed, measure
 
-    own = () if file is None else read_configurations(file)
-    chosen = configurations or (() if own else tuple(CONFIGURATIONS))
+    chosen = chosen_configurations(configurations, file, CONFIGURATIONS)
     # refused now, not after the work
     output.parent.mkdir(parents=True, exist_ok=True)
     for path in (output, *map(output.with_suffix, BESIDE)):
@@ -129,8 +115,8 @@ def bench(
     with Display() as display:
         result = measure(
             models or ("optimized",),
-            [*(CONFIGURATIONS[name] for name in chosen), *own],
-            threads or (1, len(os.sched_getaffinity(0))),
+            chosen,
+            thread_counts(threads),
             peers=peers,
             seconds=seconds,
             seed=seed,

@@ -8,7 +8,6 @@ Leaves out: peers and interleaving, for which competitors have processes of thei
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -22,6 +21,7 @@ from cllm.harness import probe
 from cllm.harness.bench.configurations import CONFIGURATIONS, Configuration
 from cllm.harness.bench.contest import Contest, difference
 from cllm.harness.bench.models import source_of
+from cllm.harness.bench.options import thread_counts
 from cllm.harness.bench.run import BLOCKS, REFERENCE
 from cllm.harness.bench.task import Kind, Task
 from cllm.harness.bench.visit import first_results, has_beginning, warm_up
@@ -54,13 +54,12 @@ def parametrize_with_benchmarks(
 
     Raises `CllmError` for a configuration that there is not.
     """
-    counts = sorted(set(threads or (1, len(os.sched_getaffinity(0)))))
     works = [
         Work(model, configuration, kind, count, seconds, seed)
         for configuration in map(_configuration, configurations)
         for kind in configuration.kinds
         for model in models
-        for count in counts
+        for count in thread_counts(threads)
     ]
     return pytest.mark.parametrize(
         "work",

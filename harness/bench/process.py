@@ -54,7 +54,7 @@ class Worker:
     ) -> None:
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115  (closed by close)
         self._process = subprocess.Popen(
-            [python, *command],
+            [python, "-u", *command],  # or what it said last would be lost in a crash
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._errors,

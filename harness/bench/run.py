@@ -58,7 +58,7 @@ def measure(
     start = time.monotonic()
     wanted = registered.PEERS if peers else ()
     there = [peer for peer in wanted if peer.is_installed()]
-    bench = _Run(models, sorted(set(threads)), there, seconds, seed, progress)
+    bench = _Run(models, list(threads), there, seconds, seed, progress)
     progress("probing the machine", 0, 1)
     result: dict[str, Any] = {
         "created": datetime.now(UTC).isoformat(timespec="seconds"),

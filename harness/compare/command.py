@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import tempfile
 from pathlib import Path
 
@@ -12,7 +11,12 @@ import click
 from cllm.cli.options import FiniteRange
 from cllm.cli.progress import say
 from cllm.files import atomic_file
-from cllm.harness.bench.configurations import CONFIGURATIONS, read_configurations
+from cllm.harness.bench.options import (
+    chosen_configurations,
+    configuration_options,
+    thread_counts,
+    threads_option,
+)
 from cllm.harness.compare.comparison import ELSEWHERE, Comparison, Entry
 from cllm.harness.display import Display
 
@@ -28,20 +32,7 @@ KINDS = ("step", "greedy")
     show_default=True,
     help="What is measured on a side that is no candidate itself.",
 )
-@click.option(
-    "--configuration",
-    "configurations",
-    type=click.Choice(list(CONFIGURATIONS)),
-    multiple=True,
-    help="Sizes to measure; may be given again.  [default: small, or those of --configurations]",
-)
-@click.option(
-    "--configurations",
-    "file",
-    metavar="FILE",
-    type=click.Path(dir_okay=False, path_type=Path),
-    help="Measure sizes of one's own: a TOML file with a table for each.",
-)
+@configuration_options("small")
 @click.option(
     "--kind",
     "kinds",
@@ -51,12 +42,7 @@ KINDS = ("step", "greedy")
     show_default=True,
     help="Training steps or generation; may be given again.",
 )
-@click.option(
-    "--threads",
-    type=click.IntRange(1, 1024),
-    multiple=True,
-    help="Threads of the models; may be given again.  [default: 1 and every usable core]",
-)
+@threads_option
 @click.option(
     "--budget",
     type=FiniteRange(0.0, min_open=True),
@@ -118,16 +104,14 @@ def compare(
     from cllm.harness.compare import run
     from cllm.harness.compare.builds import prepare
 
-    own = () if file is None else read_configurations(file)
-    chosen = configurations or (() if own else ("small",))
+    chosen = chosen_configurations(configurations, file, ("small",))
     if output is not None:
         output.mkdir(parents=True, exist_ok=True)  # refused now, not after the work
-    counts = sorted(set(threads or (1, len(os.sched_getaffinity(0)))))
     benchmarks = [
         run.Benchmark(configuration, Kind(kind), count)
-        for configuration in [*(CONFIGURATIONS[name] for name in dict.fromkeys(chosen)), *own]
+        for configuration in chosen
         for kind in dict.fromkeys(kinds)
-        for count in counts
+        for count in thread_counts(threads)
     ]
     with tempfile.TemporaryDirectory() as scratch, Display() as display:
         display.show(f"building: {base}", 0, 2)

@@ -152,12 +152,10 @@ class SharesItsActivations(Reference):
 class SharesItsContext(Reference):
     """The context of a decoder lies in one place for all models."""
 
-    fed: ClassVar[list[Any]] = []
+    fed: ClassVar[dict[str, Any]] = {}
 
     def _decode(self, position: int) -> None:
-        if position == 0:
-            self.fed.clear()
-        self.fed.append(self._buffers_given["window"][position])
+        self.fed["last"] = self._buffers_given["window"][position]
         time.sleep(0)
-        self._buffers_given["window"][position] = self.fed[-1]
+        self._buffers_given["window"][position] = self.fed["last"]
         super()._decode(position)

@@ -24,11 +24,14 @@ from cllm.harness.verdict import Inconclusive, of_harness
 
 Work = Callable[[], object]
 
-Stack = tuple[Any, ...]
-"""The allocator's number, then Python's frames (function, file, line), the innermost first."""
+Stack = tuple[bool, tuple[tuple[str, str, int], ...]]
+"""Whether blocks were resized, and Python's frames (function, file, line), the innermost first."""
 
 WINDOWS = 3
 """Of the allocations counted in so many windows the fewest is taken: see `count_allocations`."""
+
+RESIZES = ("REALLOC", "PYMALLOC_REALLOC")
+"""What memray records of a block that is made larger or smaller, as a list's is."""
 
 RELEASES = ("FREE", "MUNMAP", "PYMALLOC_FREE")
 """What memray records of memory that is given back."""
@@ -80,12 +83,14 @@ def count_allocations(work: Work, rounds: int) -> tuple[int, list[str]]:
 def kept_bytes(work: Work, rounds: int) -> Counter[Stack]:
     """Bytes by stack, of what was allocated in so many rounds and not freed.
 
-    Every object of Python's is seen as well.
+    Every object of Python's is seen as well. Which allocator it was does not count: memray adds up
+    what several of them did at one place, and names any of them.
     """
     kept: Counter[Stack] = Counter()
     with _traced(work, rounds, kept=True) as reader:
+        resizes = _numbers(RESIZES)
         for record in _taken(reader.get_leaked_allocation_records(merge_threads=True)):
-            kept[record.allocator, *record.stack_trace()] += record.size
+            kept[record.allocator in resizes, tuple(record.stack_trace())] += record.size
     return kept
 
 
@@ -159,7 +164,12 @@ def _traced(
 
 def _taken(records: Iterable[Any]) -> Iterator[Any]:
     """The records that are no releases."""
+    releases = _numbers(RELEASES)
+    return (record for record in records if record.allocator not in releases)
+
+
+def _numbers(names: Iterable[str]) -> set[int]:
+    """Of memray's allocators."""
     from memray import AllocatorType
 
-    releases = {int(getattr(AllocatorType, name)) for name in RELEASES}
-    return (record for record in records if record.allocator not in releases)
+    return {int(getattr(AllocatorType, name)) for name in names}

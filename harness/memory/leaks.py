@@ -73,12 +73,13 @@ def find_leaks(work: Work, rounds: int, repeats: int) -> Growth:
         kept = kept_bytes(work, long)
         stacks = {s: size for s, size in stacks.items() if kept[s] >= 0.75 * size * long}
     sizes: dict[str, float] = {}
-    for stack, size in stacks.items():
-        line = line_of(stack[1:])
+    for (_, frames), size in stacks.items():
+        line = line_of(frames)
         sizes[line] = sizes.get(line, 0.0) + size
     lines = native_lines(work, rounds, set(sizes)) if sizes else {}
     leaks = [Leak(size, f"allocated at {lines.get(line, line)}") for line, size in sizes.items()]
     leaks.sort(key=lambda leak: -leak.size)
+    give_back_free_memory()  # else it would be used first
     resident = resident_bytes()
     heap = _heap_growth(work, repeats)
     if not leaks and heap > 0:
@@ -136,6 +137,13 @@ def heap_bytes() -> int:
     mallinfo2.restype = _Mallinfo2
     info = mallinfo2()
     return int(info.uordblks + info.hblkhd)
+
+
+def give_back_free_memory() -> None:
+    """Let the system have the free pages of the C heap, where the C library can."""
+    malloc_trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if malloc_trim is not None:
+        malloc_trim(0)
 
 
 def resident_bytes() -> int:
