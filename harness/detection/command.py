@@ -10,14 +10,16 @@ from pathlib import Path
 from typing import Any
 
 import click
+import numpy as np
 
+import cllm
 from cllm.cli.progress import say
 from cllm.files import atomic_file
 from cllm.harness.detection import markdown, page
 from cllm.harness.detection.matrix import Matrix, Row, run, select
 from cllm.harness.display import Display, table
 from cllm.harness.machine import fingerprint
-from cllm.harness.verdict import EXIT_FAILED, EXIT_HELD
+from cllm.harness.verdict import EXIT_FAILED, EXIT_HELD, Verdict
 
 VERSION = 1
 
@@ -38,7 +40,7 @@ def check_faults(
     machine = fingerprint()
     with Display() as display:
         matrix = run(chosen, seed=seed, processes=processes, progress=display.show)
-    matrix = replace(matrix, machine=machine)
+    matrix = replace(of_any_machine(matrix), machine=machine)
     document = json.dumps(to_dict(matrix), indent=1)
     click.echo(document if as_json else _columns(matrix.rows) + f"\n\n{markdown.headline(matrix)}.")
     if output is not None:
@@ -52,6 +54,22 @@ def check_faults(
                 file.write(text.encode())
         say(f"Report: {output / 'detection.html'}")
     return EXIT_HELD if all(row.good for row in matrix.rows) else EXIT_FAILED
+
+
+def of_any_machine(matrix: Matrix) -> Matrix:
+    """Without the folders that packages are installed in: it is published."""
+    folders = {f"{Path(package.__file__).parents[1]}/" for package in (cllm, np)}
+
+    def stripped(verdict: Verdict) -> Verdict:
+        for folder in folders:
+            verdict = replace(verdict, evidence=verdict.evidence.replace(folder, ""))
+        return verdict
+
+    rows = [
+        Row(row.fault, {name: stripped(verdict) for name, verdict in row.verdicts.items()})
+        for row in matrix.rows
+    ]
+    return replace(matrix, rows=rows)
 
 
 def _columns(rows: Iterable[Row]) -> str:

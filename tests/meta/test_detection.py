@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
 
+import cllm
 from cllm.errors import CllmError
 from cllm.harness import CHECKS, Status, Verdict
 from cllm.harness.checks.check import Kind
 from cllm.harness.conformance.command import check as command
 from cllm.harness.detection import markdown, page
+from cllm.harness.detection.command import of_any_machine
 from cllm.harness.detection.matrix import COMPUTED, Matrix, Row, checks_of, select
 from cllm.harness.faults import CONTROLS, FAULTS, Fault
 from cllm.harness.trainer.parts import TrainerParts
@@ -73,6 +77,17 @@ def test_what_is_written_tells_the_truth(matrix: Matrix) -> None:
     assert headline in html
     kinds = [[page.cell(r, name)["kind"] for name in matrix.checks] for r in matrix.rows]
     assert kinds == [["named", "also"], ["held", "missed"], ["held", "alarm"]]
+
+
+def test_what_is_published_tells_no_folder_of_this_machine() -> None:
+    said = f"raised at {cllm.__file__}:3 in f, called at {np.__file__}:5 in g"
+    matrix = Matrix([row({"loss.value": FAIL}, "loss.value")], seed=0, seconds=1.0)
+    matrix.rows[0] = replace(matrix.rows[0], verdicts={"loss.value": Verdict(FAIL, said)})
+    [published] = of_any_machine(matrix).rows
+    assert published.evidence == (
+        "raised at cllm/__init__.py:3 in f, called at numpy/__init__.py:5 in g"
+    )
+    assert matrix.rows[0].evidence == said
 
 
 def test_faults_are_selected_by_name_pattern_and_check() -> None:
