@@ -74,13 +74,13 @@ def loss_chart(losses: Mapping[str, Numbers], entropy: float) -> Spec:
         chart.transform_calculate(line=json.dumps(first))
         .mark_line(strokeWidth=0.75, opacity=0.3)
         .encode(y=y, color=color),
-        line(_chart([{"entropy": entropy}]), bound)
+        line(inline([{"entropy": entropy}]), bound)
         .mark_rule(strokeWidth=1.5)
         .encode(y="entropy:Q"),
         line(chart, first).mark_line(strokeWidth=2.5).encode(y="smooth_first:Q"),
         line(chart, second).mark_line(strokeWidth=2.5).encode(y="smooth_second:Q"),
     )
-    return _spec(
+    return specification(
         layers,
         f"Loss of {first} and {second} over {len(rows)} training steps on the same batches, "
         f"with the unigram entropy of the text, {entropy:.2f} nats, as a line.",
@@ -117,7 +117,7 @@ def difference_chart(difference: Numbers, tolerance: Sequence[float]) -> Spec:
         chart.mark_point(filled=True, size=9, opacity=0.8).encode(y=y),
         chart.mark_line(style="bound").encode(y="tolerance:Q"),
     )
-    return _spec(
+    return specification(
         layers,
         "Difference of the losses at each of the steps, on a logarithmic scale, and the tolerance "
         f"for it, which is never below {min(tolerance):.1e}.",
@@ -137,7 +137,7 @@ def _lines(rows: Rows) -> alt.Chart:
     """A chart by step."""
     axis = alt.Axis(tickCount=8)
     x = alt.X("step:Q", title="step", axis=axis, scale=alt.Scale(nice=False, domainMin=0))
-    return _chart(rows).encode(x=x)
+    return inline(rows).encode(x=x)
 
 
 def share(row: Mapping[str, Any]) -> float:
@@ -178,11 +178,11 @@ def gradient_chart(tensors: Rows) -> Spec:
         scale = alt.Scale(type="log", domain=[origin, top], nice=False)
     axis = alt.Axis(values=ticks, labelExpr="format(datum.value, ',') + '×'", labelOverlap=False)
     x = alt.X("drawn:Q", title="multiples of the tolerance", scale=scale, axis=axis, stack=None)
-    bars = _chart(rows).encode(x=x, y=alt.Y("tensor:N", title=None, sort=None))
+    bars = inline(rows).encode(x=x, y=alt.Y("tensor:N", title=None, sort=None))
     from_origin = bars.encode(x2=alt.datum(origin))
     # Beside a bar that ends before it, a figure would stand on the line at 1.
     labels = bars.transform_filter("datum.share > 1") if largest > 1 else bars
-    limit = _chart([{"limit": 1}]).encode(x="limit:Q")
+    limit = inline([{"limit": 1}]).encode(x="limit:Q")
     layers = alt.layer(
         from_origin.mark_bar(cornerRadiusEnd=2, style="within"),
         from_origin.transform_filter("datum.share > 1").mark_bar(cornerRadiusEnd=2, style="beyond"),
@@ -192,7 +192,7 @@ def gradient_chart(tensors: Rows) -> Spec:
     )
     beyond = sum(row["share"] > 1 for row in rows)
     worst = share_text(max(tensors, key=share)["share"])
-    return _spec(
+    return specification(
         layers,
         f"Worst gradient error of {len(rows)} tensors as a multiple of its tolerance: "
         f"{beyond} beyond it, the largest {worst}.",
@@ -210,8 +210,8 @@ def speed_chart(rates: Mapping[str, Sequence[float]], medians: Mapping[str, floa
     title = "training steps per second"
     most = max(max(values) for values in rates.values())
     scale = alt.Scale(domain=[0, 1.15 * most], nice=False)  # room for the figure
-    bar = _chart(bars).encode(y=y)
-    tick = _chart(blocks).encode(y=y)
+    bar = inline(bars).encode(y=y)
+    tick = inline(blocks).encode(y=y)
     layers = alt.layer(
         bar.mark_bar(cornerRadiusEnd=2, height=20).encode(
             x=alt.X("median:Q", title=title, scale=scale, axis=alt.Axis(tickCount=5)), color=color
@@ -223,16 +223,17 @@ def speed_chart(rates: Mapping[str, Sequence[float]], medians: Mapping[str, floa
     )
     said = " and ".join(f"{name} {median:,.0f}" for name, median in medians.items())
     said = f"Training steps per second, median over blocks: {said}."
-    return _spec(layers, said, height=36 * len(names))
+    return specification(layers, said, height=36 * len(names))
 
 
-def _chart(rows: Rows) -> alt.Chart:
+def inline(rows: Rows) -> alt.Chart:
+    """A chart over data that it brings along."""
     return alt.Chart(alt.InlineData(values=rows))
 
 
-def _spec(chart: Any, description: str, *, height: int) -> Spec:
-    """As wide as the page lets it be."""
+def specification(chart: Any, description: str, *, height: int) -> Spec:
+    """As wide as the page lets it be; its colors are the page's own."""
     sized = chart.properties(width="container", height=height, description=description)
-    spec: Spec = sized.to_dict()
-    del spec["config"]  # the page's own
-    return spec
+    found: Spec = sized.to_dict()
+    del found["config"]
+    return found

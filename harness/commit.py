@@ -34,15 +34,15 @@ def current_commit(folder: Path) -> Commit | None:
     commit = commit_at(folder, "HEAD")
     if commit is None:
         return None
-    changed = _git(folder, "status", "--porcelain", "--untracked-files=no")
-    branch = _git(folder, "symbolic-ref", "--quiet", "--short", "HEAD")
+    changed = _told(folder, "status", "--porcelain", "--untracked-files=no")
+    branch = _told(folder, "symbolic-ref", "--quiet", "--short", "HEAD")
     return replace(commit, branch=branch or "", dirty=bool(changed))
 
 
 def commit_at(folder: Path, revision: str) -> Commit | None:
     """The commit of a revision of the repository around `folder`; None where there is none."""
     form = ("--encoding=UTF-8", "--format=%H%x00%cI%x00%s")
-    shown = _git(folder, "log", "-1", *form, "--end-of-options", revision, "--")
+    shown = _told(folder, "log", "-1", *form, "--end-of-options", revision, "--")
     if shown is None or shown.count("\0") != 2:
         return None
     sha, time, subject = shown.split("\0")
@@ -54,7 +54,7 @@ def commit_of(source: Path | None) -> Commit | None:
 
     So a candidate that is installed is measured at the revision of the folder in which one works.
     """
-    if source is not None and _git(source.parent, "ls-files", "--error-unmatch", source.name):
+    if source is not None and _told(source.parent, "ls-files", "--error-unmatch", source.name):
         return current_commit(source.parent)
     return current_commit(Path())
 
@@ -64,18 +64,26 @@ def to_dict(commit: Commit | None) -> dict[str, Any] | None:
     return None if commit is None else asdict(commit) | {"time": commit.time.isoformat()}
 
 
-def _git(folder: Path, *words: str) -> str | None:
-    """What git prints, without the line's end; None where it fails or is not there."""
+def git(folder: Path, *words: str, limit: float = LIMIT) -> subprocess.CompletedProcess[bytes]:
+    """Run git on the repository around `folder`, which it leaves as it is.
+
+    Raises `OSError` where there is no git or no folder, `TimeoutExpired` after `limit` seconds.
+    """
     kept = {name: value for name, value in os.environ.items() if name not in ELSEWHERE}
+    return subprocess.run(
+        ["git", *OPTIONS, *words],
+        cwd=folder,
+        env={**kept, "GIT_OPTIONAL_LOCKS": "0", "LC_ALL": "C"},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        timeout=limit,
+    )
+
+
+def _told(folder: Path, *words: str) -> str | None:
+    """What git prints, without the line's end; None where it fails or is not there."""
     try:
-        done = subprocess.run(
-            ["git", *OPTIONS, *words],
-            cwd=folder,
-            env={**kept, "GIT_OPTIONAL_LOCKS": "0", "LC_ALL": "C"},
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            timeout=LIMIT,
-        )
+        done = git(folder, *words)
     except (OSError, subprocess.TimeoutExpired):
         return None
     return done.stdout.decode(errors="replace").rstrip("\n") if done.returncode == 0 else None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from types import TracebackType
 from typing import Any
 
@@ -14,11 +14,14 @@ from cllm.cli.progress import say
 HEAD = ("check", "verdict", "evidence")
 
 
-def table(verdicts: Iterable[tuple[str, str, str]], head: tuple[str, str, str] = HEAD) -> str:
-    """Three columns, the last as wide as it is."""
-    rows = [head, *verdicts]
-    widths = [max(len(row[column]) for row in rows) for column in (0, 1)]
-    return "\n".join(f"{c:{widths[0]}}  {v:{widths[1]}}  {evidence}" for c, v, evidence in rows)
+def table(rows: Iterable[Sequence[str]], head: Sequence[str] = HEAD) -> str:
+    """Columns, the last as wide as it is."""
+    lines = [head, *rows]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)][:-1]
+    padded = [[f"{c:{w}}" for c, w in zip(line, widths, strict=False)] for line in lines]
+    return "\n".join(
+        "  ".join([*cells, line[-1]]) for cells, line in zip(padded, lines, strict=True)
+    )
 
 
 class Display:

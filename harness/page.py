@@ -11,9 +11,7 @@ from collections import Counter
 from statistics import median
 from typing import Any
 
-import jinja2
-
-from cllm.harness import charts
+from cllm.harness import charts, html
 from cllm.harness.machine import is_busy
 from cllm.plan import format_bytes
 
@@ -27,13 +25,7 @@ SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 def render(report: Report) -> str:
     """The page as HTML."""
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("cllm.harness"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = html.environment()
     environment.filters["bytes"] = format_bytes
     environment.filters["number"] = lambda value: "not finite" if value is None else f"{value:.3g}"
     environment.filters["share"] = charts.share_text

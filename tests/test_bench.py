@@ -314,6 +314,7 @@ def test_the_command_writes_its_report(
     assert result.exit_code == 0
     assert "Not installed, not measured: Absent (pip install 'cllm[peers]')" in result.stderr
     assert "Fake honest, 1 thread" in result.stdout
+    assert "over the blocks" in result.stdout.splitlines()[0]
     assert sorted(path.name for path in output.parent.iterdir()) == [
         "speed.json",
         "speed.md",
@@ -603,6 +604,17 @@ def test_cores_that_are_shared_are_noticed() -> None:
     row["peak_blocks"]["2"] = [199.0, 198.0, 110.0, 110.0]
     assert is_crowded(row)
     assert not is_crowded({"peak_blocks": {"2": [1.0]}})
+
+
+def test_what_is_aimed_at_is_for_our_own_model() -> None:
+    theirs = result()
+    assert " aim |" in render(theirs, None)
+    theirs["settings"]["models"] = ["mine.py:Mine"]
+    for entry in theirs["contests"][0]["entries"]:
+        if entry["library"] == "optimized":
+            entry["library"] = "mine.py:Mine"
+    assert "| 3.00 (3.00 to 3.00) |" in render(theirs, None)
+    assert " aim |" not in render(theirs, None)
 
 
 def test_no_picture_without_peers() -> None:

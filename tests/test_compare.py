@@ -178,7 +178,7 @@ def fake(rates: Callable[[int], Sequence[float]], results: Sequence[float] = (1.
         nonlocal taken
         taken += 1
         processes = [
-            Visited({STEP.name: {"results": list(results), "per_call": 1}}, {STEP.name: 1 / rate})
+            Visited(list(results), per_call=1, seconds=1 / rate, mean=1 / rate)
             for rate in rates(taken)
         ]
         return Round(processes, 1e9)
@@ -241,7 +241,7 @@ def test_a_side_that_computes_something_else_is_not_called_faster() -> None:
 
     def wrong() -> Round:
         seen = visit()
-        seen.processes[1].built[STEP.name]["results"][1] = 2.001
+        seen.processes[1].results[1] = 2.001
         return seen
 
     entry = of_little(wrong, clock)
@@ -267,15 +267,13 @@ def test_a_round_of_real_processes(tmp_path: Path, kind: Kind, results: int) -> 
     benchmark = Benchmark(LITTLE, kind, 1)
     work = prepare_work(benchmark, 0, tmp_path / "work.npz")
     launches = [Launch(name, sys.executable) for name in ("reference", "optimized")]
-    found = visit_round(launches, [work], np.random.default_rng(0), trips=1, seconds=0.001)
-    one, other = (np.array(process.built[work.name]["results"]) for process in found)
+    found = visit_round(launches, work, np.random.default_rng(0), trips=1, seconds=0.001)
+    one, other = (np.array(process.results) for process in found)
     assert one.shape == (results,)
     np.testing.assert_allclose(one, other, rtol=1e-5)
     for process in found:
-        assert 0 < process.seconds[work.name] <= min(process.means[work.name])
-        assert process.rate(work.name) == pytest.approx(
-            (1 if kind is Kind.STEP else 4) / process.seconds[work.name]
-        )
+        assert 0 < process.seconds <= process.mean
+        assert process.rate == pytest.approx((1 if kind is Kind.STEP else 4) / process.seconds)
 
 
 @pytest.mark.parametrize(
@@ -573,4 +571,4 @@ def test_the_overview_names_everything() -> None:
 def test_a_worker_that_fails_is_named(tmp_path: Path) -> None:
     work = prepare_work(STEP, 0, tmp_path / "work.npz")
     with pytest.raises(LaunchFailed, match="crashed"):
-        visit_round([Launch("reference", "/bin/false")], [work], np.random.default_rng(0))
+        visit_round([Launch("reference", "/bin/false")], work, np.random.default_rng(0))

@@ -129,6 +129,7 @@ def run() -> Document:
             "peers": True, "seconds": 0.1,
         },
         "missing_peers": ["JAX"],
+        "missing_figures": [{"figure": "memory of Mine", "reason": "crashed <by> SIGABRT"}],
         "peer_versions": {"Fake": "7.8"},
         "probe": PROBE,
         "contests": [contest, greedy],
@@ -349,6 +350,7 @@ def test_page_of_a_run_says_what_was_found() -> None:
         "small step optimized, 2 threads 3,000 steps/s 50% 1.50 (1.40 to 1.60) 0.50",
         "✗ failed: crashed",
         "Fake 7.8",
+        "Could not be had memory of Mine crashed <by> SIGABRT",
         "linear_forward without bias 2.00 8.00 4.00",
         "cllm bench optimized --peers --configuration small --threads 2 --seconds 0.1 --seed 0",
     ):
@@ -400,6 +402,11 @@ def test_markdown_of_a_comparison_says_what_was_found() -> None:
     assert "| medium greedy, 1 thread | – | – | not counted: valgrind is not installed |" in text
     assert "    cllm compare main faster --minimum-effect 0.01 --seed 3\n" in text
     assert "Look first at small step, 2 threads: −3.0%" in text
+
+
+def test_markdown_of_a_run_says_what_could_not_be_had() -> None:
+    text = summary.render(performance.report_of(run()))
+    assert "| memory of Mine | crashed &lt;by&gt; SIGABRT |" in text
 
 
 def test_markdown_fits_into_a_comment() -> None:

@@ -78,3 +78,9 @@ def test_schema_of_a_dataclass_follows_its_annotations() -> None:
 )  # fmt: skip
 def test_changes_in_words(ratio: float, said: str) -> None:
     assert words.change(ratio) == said
+
+
+def test_both_ends_of_an_interval_have_one_unit() -> None:
+    assert words.interval(None) == "–"
+    assert words.interval({"low": 0.97, "high": 1.0}) == "−3.0% to 0%"
+    assert words.interval({"low": 0.97, "high": 2.5}) == "0.97× to 2.50×"

@@ -7,7 +7,7 @@ from typing import Any
 import altair as alt
 import vl_convert
 
-from cllm.harness.bench.configurations import CONFIGURATIONS
+from cllm.harness.bench.configurations import CONFIGURATIONS, OPTIMIZED
 from cllm.harness.bench.task import Kind
 
 Rows = list[dict[str, Any]]
@@ -41,7 +41,9 @@ def points(result: dict[str, Any]) -> Rows:
 
 
 def aims(result: dict[str, Any]) -> Rows:
-    """The aims of the contests with a peer."""
+    """The aims of the contests with a peer, if the optimized model was measured."""
+    if OPTIMIZED not in result["settings"]["models"]:
+        return []
     rows = []
     for contest in result["contests"]:
         configuration = CONFIGURATIONS.get(contest["configuration"])
@@ -65,13 +67,14 @@ def svg(result: dict[str, Any]) -> str | None:
         return None
     works = list(dict.fromkeys(row["work"] for row in rows))
     libraries = list(dict.fromkeys(row["library"] for row in rows))
-    seen = [row["ratio"] for row in (*rows, *aims(result))]
+    aimed = aims(result)
+    seen = [row["ratio"] for row in (*rows, *aimed)]
     domain = [0.8 * min(seen), 1.25 * max(seen)]
     ticks = [tick for tick in TICKS if domain[0] <= tick <= domain[1]]
     x = alt.X(
         "ratio:Q",
         scale=alt.Scale(type="log", domain=domain, nice=False),
-        title="times the best peer (logarithmic); | what is aimed at",
+        title="times the best peer (logarithmic)" + ("; | what is aimed at" if aimed else ""),
         axis=alt.Axis(format="~g", values=ticks),
     )
     y = alt.Y("work:N", sort=works, title=None, axis=alt.Axis(grid=True, labelLimit=200))
@@ -87,7 +90,7 @@ def svg(result: dict[str, Any]) -> str | None:
     figure = alt.Text("label:N")
     layers = alt.layer(
         _chart([{"ratio": 1}]).mark_rule(strokeDash=[4, 4]).encode(x=x),
-        _chart(aims(result)).mark_tick(thickness=2, size=20, color="black").encode(x=x, y=y),
+        _chart(aimed).mark_tick(thickness=2, size=20, color="black").encode(x=x, y=y),
         _chart(rows)
         .mark_point(filled=True, size=110, opacity=0.9)
         .encode(x=x, y=y, color=color, shape=alt.Shape("library:N", scale=names)),

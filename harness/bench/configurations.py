@@ -19,6 +19,9 @@ from cllm.errors import CllmError
 from cllm.harness.bench.task import Kind
 from cllm.harness.cases import Setting
 
+OPTIMIZED = "optimized"
+"""The model whose aims these are."""
+
 
 @dataclass(frozen=True)
 class Configuration:

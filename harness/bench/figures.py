@@ -41,11 +41,6 @@ def spread(values: Sequence[float | None], unit: float) -> str:
     return f"{found[len(found) // 2]:.0f} ({found[0]:.0f} to {found[-1]:.0f})"
 
 
-def threads_of(count: str) -> str:
-    """1 thread, 2 threads."""
-    return f"{count} thread{'' if count == '1' else 's'}"
-
-
 def in_vectors(nbytes: int, vector: int) -> str:
     """Bytes, and as multiples of the parameter vector."""
     return f"{format_bytes(nbytes)} ({nbytes / vector:.2f})"

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from cllm.harness.bench.figures import share, spread, table
+from cllm.harness.words import threads_of
 from cllm.plan import format_bytes
 
 Result = dict[str, Any]
@@ -43,7 +44,7 @@ def machine_section(result: Result) -> Iterator[str]:
         "cache line that one core has written is read by the other:"
     )
     yield table(
-        ["", *(f"GFLOP/s, {count} threads" for count in counts), "core to core, ns"],
+        ["", *(f"GFLOP/s, {threads_of(count)}" for count in counts), "core to core, ns"],
         (
             [f"{contest['configuration']} {contest['kind']}"]
             + [spread(contest["peak_blocks"].get(count, []), 1e-9) for count in counts]

@@ -11,13 +11,14 @@ from typing import Any
 
 from cllm.harness.bench.configurations import CONFIGURATIONS
 from cllm.harness.bench.contest import TOLERANCE
-from cllm.harness.bench.figures import cell, in_vectors, number, table, threads_of
+from cllm.harness.bench.figures import cell, in_vectors, number, table
 from cllm.harness.bench.machine import machine_section
 from cllm.harness.bench.process import THREAD_VARIABLES
 from cllm.harness.bench.races import race_section
 from cllm.harness.bench.task import Kind
 from cllm.harness.machine import is_busy
 from cllm.harness.peers import EXTRA
+from cllm.harness.words import duration, threads_of
 
 Result = dict[str, Any]
 Row = dict[str, Any]
@@ -64,7 +65,7 @@ def command(result: Result) -> str:
 
 def _introduction(result: Result) -> Iterator[str]:
     yield (
-        f"Written by `{command(result)}` in {result['seconds'] / 60:.0f} minutes. Every competitor "
+        f"Written by `{command(result)}` in {duration(result['seconds'])}. Every competitor "
         "works in a process of its own, from the same parameters on the same rotating batches, and "
         "is first held against the reference in float64: the losses of its first three steps to "
         f"{TOLERANCE:g} of themselves, or all greedy "
@@ -176,7 +177,7 @@ def _memory(result: Result) -> Iterator[str]:
     for row in result["memory"]:
         vector = row["parameter_bytes"]
         rows.append(
-            [f"{row['model']}, {row['configuration']}, {threads_of(str(row['threads']))}"]
+            [f"{row['model']}, {row['configuration']}, {threads_of(row['threads'])}"]
             + [in_vectors(row["roles"].get(role, 0), vector) for role in roles]
             + [in_vectors(row[name], vector) for name in ("planned_bytes", "grown_bytes")]
         )

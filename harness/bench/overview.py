@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from cllm.harness.bench.figures import number, ratio, share
+from cllm.harness.display import table
+
+HEAD = ("work", "competitor", "a second", "over the blocks", "of peak", "times the best peer")
 
 
 def overview(result: dict[str, Any]) -> str:
@@ -13,7 +17,7 @@ def overview(result: dict[str, Any]) -> str:
     `of peak` is MFU where steps are counted, and MBU where tokens are. Then the figures that could
     not be had.
     """
-    rows = [("work", "competitor", "a second", "of peak", "times the best peer")]
+    rows = []
     for contest in result["contests"]:
         for entry in contest["entries"]:
             if entry["status"] == "tried":
@@ -21,11 +25,13 @@ def overview(result: dict[str, Any]) -> str:
             what = f"{contest['configuration']} {contest['kind']}"
             against = ratio(entry["versus"].get(contest["best_peer"]))
             found = number(entry["rate"]) if entry["status"] == "raced" else entry["reason"]
-            rows.append((what, entry["name"], found, share(entry["mfu"] or entry["mbu"]), against))
-    widths = [max(len(row[column]) for row in rows) for column in range(4)]
-    lines = [
-        "  ".join([*(f"{cell:{w}}" for cell, w in zip(row, widths, strict=False)), row[4]])
-        for row in rows
-    ]
+            peak = share(entry["mfu"] or entry["mbu"])
+            rows.append((what, entry["name"], found, _range(entry["rates"]), peak, against))
     missing = [f"no {row['figure']}: {row['reason']}" for row in result["missing_figures"]]
-    return "\n".join([*lines, *missing])
+    return "\n".join([table(rows, HEAD), *missing])
+
+
+def _range(rates: Sequence[float | None]) -> str:
+    """Lowest and highest."""
+    found = [rate for rate in rates if rate is not None]
+    return f"{number(min(found))} to {number(max(found))}" if found else "–"

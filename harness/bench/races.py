@@ -6,10 +6,11 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from cllm.harness.bench.bandwidth import FORMULA as BANDWIDTH_FORMULA
-from cllm.harness.bench.configurations import CONFIGURATIONS
-from cllm.harness.bench.figures import number, ratio, share, table, threads_of
+from cllm.harness.bench.configurations import CONFIGURATIONS, OPTIMIZED
+from cllm.harness.bench.figures import number, ratio, share, table
 from cllm.harness.bench.flops import FORMULA
 from cllm.harness.bench.task import Kind
+from cllm.harness.words import threads_of
 from cllm.plan import format_bytes
 
 Result = dict[str, Any]
@@ -34,7 +35,8 @@ def race_section(kind: Kind, contests: list[Row], result: Result) -> Iterator[st
         yield f"k: {k}. JAX scans over the batches; nothing else here takes many at once."
     for name in models:
         columns = [f"{name}, {threads_of(count)}" for count in threads]
-        head = [kind.unit, *columns, *others, f"{name} / best peer", "aim"]
+        has_aims = name == OPTIMIZED
+        head = [kind.unit, *columns, *others, f"{name} / best peer", *["aim"][:has_aims]]
         rows = []
         for contest in contests:
             found = _own(contest, name, threads)
@@ -43,7 +45,7 @@ def race_section(kind: Kind, contests: list[Row], result: Result) -> Iterator[st
                 [f"**{contest['configuration']}** {_sizes(contest)}"]
                 + [_figure(found[count]) for count in threads]
                 + [_rival(found, _fastest(contest, other)) for other in others]
-                + [ratio(_versus(found, best)), _aim(contest, kind)]
+                + [ratio(_versus(found, best)), *[_aim(contest, kind)][:has_aims]]
             )
         yield table(head, rows)
         if kind is Kind.STEP:
@@ -84,7 +86,7 @@ def _rival(found: dict[str, Row], entry: Row | None) -> str:
     """Another's rate, how it was reached, and how many times that a model is."""
     if entry is None:
         return "–"
-    how = [entry["variant"], threads_of(str(entry["threads"]))] if entry["variant"] else []
+    how = [entry["variant"], threads_of(entry["threads"])] if entry["variant"] else []
     versus = _versus(found, entry["name"])
     said = " ".join([_figure(entry), *([f"({', '.join(how)})"] if how else [])])
     return said if versus is None else f"{said}; {versus[0]:.2f}×"
@@ -107,15 +109,16 @@ def _aim(contest: Row, kind: Kind) -> str:
 
 def _arithmetic(name: str, contests: list[Row], threads: Sequence[str]) -> str:
     """Shares of the peak of multiply-adds, and what more threads bring."""
-    head = [f"MFU of {name}", *map(threads_of, threads), "aim", *_scaling_head(threads)]
+    has_aims = name == OPTIMIZED
+    head = [f"MFU of {name}", *map(threads_of, threads), *["aim"][:has_aims]]
     rows = []
     for contest in contests:
         found = _own(contest, name, threads)
         configuration = CONFIGURATIONS.get(contest["configuration"])
         row = [contest["configuration"], *(share(found[count]["mfu"]) for count in threads)]
-        row.append(share(configuration.mfu_aim) if configuration else "–")
+        row += [share(configuration.mfu_aim) if configuration else "–"][:has_aims]
         rows.append([*row, *_scaling(found, threads)])
-    return table(head, rows)
+    return table([*head, *_scaling_head(threads)], rows)
 
 
 def _bandwidth(name: str, contests: list[Row], threads: Sequence[str]) -> str:

@@ -18,6 +18,7 @@ from cllm.harness.exercise import SMALL, WIDE, Exercise
 from cllm.harness.memory.allocations import Work, count_allocations
 from cllm.harness.memory.leaks import INTERVALS, Growth, find_leaks
 from cllm.harness.verdict import Status, Verdict
+from cllm.harness.words import plural
 from cllm.model import Model
 from cllm.plan import Operation
 
@@ -84,7 +85,7 @@ def _setting(candidate: type[Model]) -> Setting:
 def _leak(what: str, growth: Growth) -> Verdict:
     leaks = growth.leaks
     others = len(leaks) - 1
-    more = f", and {others} place{'s' if others > 1 else ''} more" if others else ""
+    more = f", and {plural(others, 'place')} more" if others else ""
     resident = f" ({growth.resident})" if growth.resident else ""
     evidence = f"{what} leaks {leaks[0]}{more}{resident}"
     return Verdict(Status.FAIL, evidence, {"leaks": [vars(leak) for leak in leaks]})

@@ -17,6 +17,7 @@ from cllm.harness.runner import Arrays, build, calibrate, copy, tensors
 from cllm.harness.surroundings import surroundings
 from cllm.harness.tolerance import GRADIENTS, Comparison, compare, compare_tensors, loss_tolerance
 from cllm.harness.verdict import Status, Verdict
+from cllm.harness.words import threads_of
 from cllm.model import Model
 from cllm.plan import Operation
 
@@ -56,7 +57,7 @@ def counts(candidate: type[Model], reference: type[Model], seed: int) -> Verdict
             got = _train(candidate, parts, threads, case, "float32")
             found = [compare("losses", got["losses"], exact["losses"], tolerance)]
             found += compare_tensors(got, changes, errors, GRADIENTS)
-            how = f"{threads} thread{'s' * (threads > 1)}"
+            how = f"{threads_of(threads)}"
             comparisons += [replace(one, tensor=f"{one.tensor}, {how}") for one in found]
         return comparisons
 

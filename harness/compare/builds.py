@@ -24,7 +24,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from cllm.errors import CllmError
-from cllm.harness.commit import commit_at, commit_of, current_commit
+from cllm.harness.commit import commit_at, commit_of, current_commit, git
 from cllm.harness.compare.session import Launch
 from cllm.harness.history.record import Commit
 from cllm.registry import find_model, installed
@@ -150,9 +150,11 @@ def _revision(name: str, folder: Path) -> tuple[str, Commit | None]:
 
 def _git(folder: Path, *words: str) -> subprocess.CompletedProcess[bytes]:
     try:
-        return subprocess.run(["git", "-C", str(folder), *words], capture_output=True, check=False)
+        return git(folder, *words, limit=BUILD_LIMIT)
     except FileNotFoundError:
         raise CllmError("a git revision needs git, which is not installed") from None
+    except subprocess.TimeoutExpired:
+        raise CllmError(f"git {words[0]} took longer than {BUILD_LIMIT:.0f} s") from None
 
 
 def _install(what: Path, folder: Path) -> str:

@@ -19,16 +19,28 @@ import signal
 import statistics
 import subprocess
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 from cllm.harness.bench.configurations import Configuration
-from cllm.harness.compare.comparison import Instructions
+from cllm.harness.bench.task import Kind
+from cllm.harness.compare.comparison import ELSEWHERE, Entry, Instructions
+from cllm.harness.compare.session import Launch
 
 GATE = 0.001
 """The share by which instructions have to differ to be called more or fewer."""
 
 LIMIT = 600.0
 """Seconds that one count may take."""
+
+COUNTED_STEPS = 5
+"""Of which the median counts."""
+
+CALLGRIND_FACTOR = 5000
+"""About how many times as long as alone a step takes under callgrind, which takes vectors apart."""
+
+COUNTING_SECONDS = 120.0
+"""What counting on one side may take; larger steps are not counted."""
 
 BLIND = (
     "Instructions are counted on one thread of a processor as valgrind simulates it: without "
@@ -85,6 +97,29 @@ for _ in range(steps):
 
 class NotCounted(Exception):
     """The instructions could not be counted; says why in one line."""
+
+
+def add_instructions(
+    entry: Entry, configuration: Configuration, base: Launch, head: Launch, seed: int
+) -> Entry:
+    """The entry with what callgrind counts on both sides, or why it does not."""
+    if entry.kind != Kind.STEP or entry.threads > 1:
+        return replace(entry, instructions_reason=ELSEWHERE)
+    if entry.ratio is None:
+        return replace(entry, instructions_reason="not measured either")
+    expected = CALLGRIND_FACTOR * COUNTED_STEPS / statistics.median(entry.base)
+    if expected > COUNTING_SECONDS:
+        return replace(entry, instructions_reason=f"counting would take about {expected:.0f} s")
+    try:
+        counts = [
+            count_instructions(
+                Path(side.python), side.candidate, configuration, seed=seed, steps=COUNTED_STEPS
+            )
+            for side in (base, head)
+        ]
+    except NotCounted as error:
+        return replace(entry, instructions_reason=str(error))
+    return replace(entry, instructions=witness(*counts))
 
 
 def count_instructions(

@@ -13,13 +13,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 import numpy as np
 
 from cllm.harness import probe
 from cllm.harness.bench.configurations import CONFIGURATIONS, Configuration
+from cllm.harness.bench.contest import TOLERANCE
 from cllm.harness.bench.flops import call_flops
 from cllm.harness.bench.process import thread_variables
 from cllm.harness.bench.task import Kind
@@ -28,24 +28,12 @@ from cllm.harness.bench.workload import draw_workload
 from cllm.harness.benchmark import Progress, median_ratio
 from cllm.harness.commit import to_dict
 from cllm.harness.compare.builds import Build
-from cllm.harness.compare.comparison import ELSEWHERE, Comparison, Entry, Interval, Outcome, Side
-from cllm.harness.compare.instructions import NotCounted, count_instructions, witness
+from cllm.harness.compare.comparison import Comparison, Entry, Interval, Outcome, Side
+from cllm.harness.compare.instructions import add_instructions
 from cllm.harness.compare.sequential import FEWEST, Decision, decide, looks_before
 from cllm.harness.compare.session import Launch, LaunchFailed, Visited, Work, visit_round
 from cllm.harness.machine import fingerprint
-
-TOLERANCE = 1e-4
-"""Relative, between the first losses of both sides; float32 is off by some 1e-6 there."""
-
-
-COUNTED_STEPS = 5
-"""Of which the median counts."""
-
-CALLGRIND_FACTOR = 5000
-"""About how many times as long as alone a step takes under callgrind, which takes vectors apart."""
-
-COUNTING_SECONDS = 120.0
-"""What counting on one side may take; larger steps are not counted."""
+from cllm.harness.words import threads_of
 
 
 @dataclass(frozen=True)
@@ -59,8 +47,7 @@ class Benchmark:
     @property
     def name(self) -> str:
         """`small step, 2 threads`."""
-        threads = f"{self.threads} thread{'s' if self.threads > 1 else ''}"
-        return f"{self.configuration.name} {self.kind}, {threads}"
+        return f"{self.configuration.name} {self.kind}, {threads_of(self.threads)}"
 
 
 @dataclass
@@ -74,9 +61,9 @@ class Pairs:
     rates: tuple[list[float], ...] = field(default_factory=lambda: ([], [], [], []))
     """Of base, head, base again, head again."""
 
-    def add(self, visited: Sequence[Visited], work: str) -> None:
+    def add(self, visited: Sequence[Visited]) -> None:
         """A round of base, head, base, head."""
-        found = [process.rate(work) for process in visited]
+        found = [process.rate for process in visited]
         base, head, base_again, head_again = np.log(found).tolist()
         self.effects += [head - base, head_again - base_again]
         self.noise += [base_again - base, head_again - head]
@@ -129,7 +116,9 @@ def compare(
             )
             if instructions:
                 progress(f"{benchmark.name}: counting instructions", 0, 1)
-                entry = add_instructions(entry, benchmark, base.launch, head.launch, seed)
+                entry = add_instructions(
+                    entry, benchmark.configuration, base.launch, head.launch, seed
+                )
             entries.append(entry)
     return Comparison(
         created=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -166,7 +155,7 @@ def rounds(
     base, head = (limited(side, work.threads) for side in (base, head))
 
     def visit() -> Round:
-        visited = visit_round([base, head, base, head], [work], generator)
+        visited = visit_round([base, head, base, head], work, generator)
         return Round(visited, probe.undisturbed_peak(work.threads))
 
     return visit
@@ -183,20 +172,15 @@ def measure(
     clock: Callable[[], float] = time.monotonic,
 ) -> Entry:
     """Rounds until a look decides or the budget is spent, by a clock of seconds."""
-    setting = benchmark.configuration.setting
     entry = Entry(
         name=benchmark.name,
         configuration=benchmark.configuration.name,
         kind=str(benchmark.kind),
         threads=benchmark.threads,
-        unit="steps/s" if benchmark.kind.is_training else "tokens/s",
+        unit=benchmark.kind.unit,
         outcome=Outcome.INCONCLUSIVE,
         reason="",
-        sizes={
-            **setting.config.to_dict(),
-            "batch_size": setting.batch_size,
-            "seq_len": setting.seq_len,
-        },
+        sizes=benchmark.configuration.sizes(benchmark.kind),
         flops=_flops(benchmark),
     )
     pairs, peaks, start, decision = Pairs(), [], clock(), None
@@ -216,7 +200,7 @@ def measure(
             return replace(entry, outcome=outcome, reason=reason, seconds=clock() - start)
         if reason := _difference(benchmark, seen.processes):
             return replace(entry, outcome=Outcome.FAILED, reason=reason, seconds=clock() - start)
-        pairs.add(seen.processes, benchmark.name)
+        pairs.add(seen.processes)
         peaks.append(seen.peak)
         if looks_before(len(pairs.effects)) > looks_before(len(pairs.effects) - 2):
             decision = decide(pairs.effects, minimum_effect)
@@ -243,33 +227,6 @@ def measure(
     )
 
 
-def add_instructions(
-    entry: Entry, benchmark: Benchmark, base: Launch, head: Launch, seed: int
-) -> Entry:
-    """The entry with what callgrind counts on both sides, or why it does not."""
-    if benchmark.kind is not Kind.STEP or benchmark.threads > 1:
-        return replace(entry, instructions_reason=ELSEWHERE)
-    if entry.ratio is None:
-        return replace(entry, instructions_reason="not measured either")
-    expected = CALLGRIND_FACTOR * COUNTED_STEPS / median(entry.base)
-    if expected > COUNTING_SECONDS:
-        return replace(entry, instructions_reason=f"counting would take about {expected:.0f} s")
-    try:
-        counts = [
-            count_instructions(
-                Path(side.python),
-                side.candidate,
-                benchmark.configuration,
-                seed=seed,
-                steps=COUNTED_STEPS,
-            )
-            for side in (base, head)
-        ]
-    except NotCounted as error:
-        return replace(entry, instructions_reason=str(error))
-    return replace(entry, instructions=witness(*counts))
-
-
 def prepare_work(benchmark: Benchmark, seed: int, path: Path) -> Work:
     """The workload in a file that any version can read."""
     workload = draw_workload(benchmark.configuration.setting, seed)
@@ -277,7 +234,7 @@ def prepare_work(benchmark: Benchmark, seed: int, path: Path) -> Work:
     np.savez(path, parameters=parameters, tokens=workload.tokens, targets=workload.targets)
     checked = CHECKED_STEPS if benchmark.kind.is_training else workload.new_tokens
     sizes = list(workload.setting.config.to_dict().values())
-    return Work(benchmark.name, str(benchmark.kind), sizes, benchmark.threads, path, checked)
+    return Work(str(benchmark.kind), sizes, benchmark.threads, path, checked)
 
 
 def _flops(benchmark: Benchmark) -> int:
@@ -289,7 +246,7 @@ def _flops(benchmark: Benchmark) -> int:
 
 def _difference(benchmark: Benchmark, visited: Sequence[Visited]) -> str:
     """Where head computes something else than base; empty where it does not."""
-    base, head = (process.built[benchmark.name]["results"] for process in visited[:2])
+    base, head = (process.results for process in visited[:2])
     tolerance = TOLERANCE if benchmark.kind.is_training else 0.0
     what = "loss of step" if benchmark.kind.is_training else "token"
     for place, (mine, other) in enumerate(zip(head, base, strict=True), 1):

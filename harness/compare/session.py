@@ -13,6 +13,7 @@ Leaves out: what slows fewer calls than one in each window; when to stop
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -61,7 +62,6 @@ class Launch:
 class Work:
     """What is measured: one benchmark."""
 
-    name: str
     kind: str
     """step or greedy"""
     sizes: Sequence[int]
@@ -75,7 +75,6 @@ class Work:
     def request(self, candidate: str) -> dict[str, Any]:
         """For a worker."""
         return {
-            "name": self.name,
             "candidate": candidate,
             "kind": self.kind,
             "sizes": list(self.sizes),
@@ -89,22 +88,24 @@ class Work:
 class Visited:
     """A process, and what was seen of it."""
 
-    built: Mapping[str, dict[str, Any]]
-    """By work: `results` of the first calls, and the steps or tokens `per_call`."""
-    seconds: dict[str, float] = field(default_factory=dict)
-    """By work: of a call, in the fastest window."""
-    means: dict[str, list[float]] = field(default_factory=dict)
-    """By work: of a call, the mean of each visit."""
+    results: Sequence[float]
+    """Of the first calls."""
+    per_call: int
+    """Steps or tokens."""
+    seconds: float
+    """Of a call, in the fastest window."""
+    mean: float
+    """Seconds of a call, the mean of all visits."""
 
-    def rate(self, work: str) -> float:
+    @property
+    def rate(self) -> float:
         """Steps or tokens per second."""
-        rate: float = self.built[work]["per_call"] / self.seconds[work]
-        return rate
+        return self.per_call / self.seconds
 
 
 def visit_round(
     launches: Sequence[Launch],
-    works: Sequence[Work],
+    work: Work,
     generator: np.random.Generator,
     *,
     trips: int = TRIPS,
@@ -124,26 +125,25 @@ def visit_round(
             except WorkerFailed as error:
                 raise LaunchFailed(place, str(error)) from error
 
-        found = [
-            Visited(
-                {
-                    work.name: ask(place, "build", BUILD_LIMIT, **work.request(launch.candidate))
-                    for work in works
-                }
-            )
+        built = [
+            ask(place, "build", BUILD_LIMIT, **work.request(launch.candidate))
             for place, launch in enumerate(launches)
         ]
+        visits: list[list[dict[str, float]]] = [[] for _ in workers]
         for _ in range(trips):
             order = generator.permutation(len(workers)).tolist()
-            for work in works:
-                for place in [*order, *reversed(order)]:
-                    reply = ask(place, "visit", limit, name=work.name, seconds=seconds)
-                    fastest = found[place].seconds.get(work.name, np.inf)
-                    found[place].seconds[work.name] = min(fastest, reply["fastest"])
-                    found[place].means.setdefault(work.name, []).append(reply["mean"])
+            for place in [*order, *reversed(order)]:
+                visits[place].append(ask(place, "visit", limit, seconds=seconds))
         for worker in workers:
             worker.finish()
-    return found
+    return [
+        Visited(
+            **what,
+            seconds=min(visit["fastest"] for visit in seen),
+            mean=statistics.fmean(visit["mean"] for visit in seen),
+        )
+        for what, seen in zip(built, visits, strict=True)
+    ]
 
 
 def _start(launch: Launch, generator: np.random.Generator) -> Worker:

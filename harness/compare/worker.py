@@ -36,12 +36,12 @@ class Bench:
     """A model and the call that is timed."""
 
     def __init__(self) -> None:
-        self._calls: dict[str, tuple[Callable[[], None], Callable[[], Any]]] = {}
-        self._windows: dict[str, int] = {}
+        self._begin: Callable[[], None]
+        self._call: Callable[[], Any]
+        self._calls_a_window: int
 
     def build(
         self,
-        name: str,
         candidate: str,
         kind: str,
         sizes: list[int],
@@ -49,7 +49,7 @@ class Bench:
         workload: str,
         checked: int,
     ) -> dict[str, Any]:
-        """Make a benchmark of that name; the results of its first calls, some of them warm.
+        """Make a benchmark; the results of its first calls, some of them warm.
 
         `workload` is an .npz file with `parameters` (P,), `tokens` and `targets` (K,B,T).
         """
@@ -86,30 +86,28 @@ class Bench:
         while len(results) < checked:
             begin()
             results += np.atleast_1d(np.asarray(call(), np.float64)).tolist()
-        self._calls[name] = begin, call
-        seconds = [self._time(name, 1) for _ in range(3)]
-        self._windows[name] = max(1, round(WINDOW_SECONDS / min(seconds)))
+        self._begin, self._call = begin, call
+        fastest = min(self._time(1) for _ in range(3))
+        self._calls_a_window = max(1, round(WINDOW_SECONDS / fastest))
         return {"results": results[:checked], "per_call": 1 if training else length - 1}
 
-    def visit(self, name: str, seconds: float) -> dict[str, Any]:
+    def visit(self, seconds: float) -> dict[str, Any]:
         """Seconds of a call in the fastest window within about `seconds`, and in the mean."""
-        calls = self._windows[name]
         start = time.perf_counter()
         while time.perf_counter() - start < WARM_UP_SHARE * seconds:
-            self._time(name, 1)
+            self._time(1)
         found: list[float] = []
         while not found or time.perf_counter() - start < seconds:
-            found.append(self._time(name, calls))
+            found.append(self._time(self._calls_a_window))
         return {"fastest": min(found), "mean": sum(found) / len(found)}
 
-    def _time(self, name: str, calls: int) -> float:
+    def _time(self, calls: int) -> float:
         """Mean seconds of so many calls."""
-        begin, call = self._calls[name]
         spent = 0.0
         for _ in range(calls):
-            begin()
+            self._begin()
             start = time.perf_counter()
-            call()
+            self._call()
             spent += time.perf_counter() - start
         return spent / calls
 

@@ -20,11 +20,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import jinja2
-
 import cllm
 from cllm.errors import CllmError
 from cllm.files import atomic_file
+from cllm.harness import html
 from cllm.harness.charts import javascript
 from cllm.harness.dashboard.charts import series_chart
 from cllm.harness.dashboard.series import REGRESSED, TOO_FEW, document, entry
@@ -99,16 +98,8 @@ def build(history: History, output: Path, progress: Progress) -> str:
 
 def page(entries: Sequence[Entry]) -> str:
     """The page, with a headline and without figures."""
-    environment = jinja2.Environment(
-        loader=jinja2.ChoiceLoader(
-            [jinja2.PackageLoader("cllm.harness.dashboard"), jinja2.PackageLoader("cllm.harness")]
-        ),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template("dashboard.html").render(
+    template = html.environment("cllm.harness.dashboard").get_template("dashboard.html")
+    return template.render(
         headline=headline(entries),
         lead=lead(entries),
         seal=seal(entries),

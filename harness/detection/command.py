@@ -58,7 +58,7 @@ def check_faults(
 
 def of_any_machine(matrix: Matrix) -> Matrix:
     """Without the folders that packages are installed in: it is published."""
-    folders = {f"{Path(package.__file__).parents[1]}/" for package in (cllm, np)}
+    folders = {f"{Path(package.__path__[0]).parent}/" for package in (cllm, np)}
 
     def stripped(verdict: Verdict) -> Verdict:
         for folder in folders:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-import jinja2
-
 import cllm
+from cllm.harness import html
 from cllm.harness.detection.markdown import COMMAND, headline
 from cllm.harness.detection.matrix import Matrix, Row
 from cllm.harness.verdict import Status
@@ -17,23 +16,20 @@ SIGNS = {"named": "●", "also": "•", "missed": "✗", "alarm": "!", "unsure":
 
 def render(matrix: Matrix, created: str) -> str:
     """The page as HTML; `created` is UTC, ISO 8601."""
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("cllm.harness"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template("detection.html").render(
-        matrix=matrix,
-        headline=headline(matrix),
-        good=all(row.good for row in matrix.rows),
-        groups=groups(matrix),
-        cell=cell,
-        checks_run=sum(len(row.verdicts) for row in matrix.rows),
-        command=COMMAND,
-        created=created,
-        version=cllm.__version__,
+    return (
+        html.environment()
+        .get_template("detection.html")
+        .render(
+            matrix=matrix,
+            headline=headline(matrix),
+            good=all(row.good for row in matrix.rows),
+            groups=groups(matrix),
+            cell=cell,
+            checks_run=sum(len(row.verdicts) for row in matrix.rows),
+            command=COMMAND,
+            created=created,
+            version=cllm.__version__,
+        )
     )
 
 

@@ -11,6 +11,7 @@ from statistics import quantiles
 
 from cllm.harness.history.record import Result, digest
 from cllm.harness.publish.words import unique
+from cllm.harness.words import threads_of
 
 UNITS = {"s": "seconds", "B": "bytes"}
 """By the symbols of metrics, which are a unit, or one per another."""
@@ -34,8 +35,8 @@ def names(results: Sequence[Result]) -> list[str]:
 
 
 def _title(result: Result) -> str:
-    threads = f"{result.threads} thread{'' if result.threads == 1 else 's'}"
-    return f"{result.benchmark}, {result.candidate}, {threads} ({result.metric})"
+    run = f"{result.benchmark}, {result.candidate}, {threads_of(result.threads)}"
+    return f"{run} ({result.metric})"
 
 
 def unit(metric: str) -> str:

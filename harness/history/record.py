@@ -67,7 +67,7 @@ class Result:
     """One figure of a run. Raises `CllmError` where it is no number or has no name."""
 
     benchmark: str
-    """What was measured: `small step`, `operation linear_forward`, `import`."""
+    """What was measured: `small step`, `medium linear_forward`, `import`."""
     candidate: str
     """Of whom: `optimized`, `mymodel:MyModel`, `PyTorch compiled step`."""
     metric: str

@@ -178,7 +178,7 @@ def _operations(found: Mapping[str, Any]) -> Iterator[Result]:
         without = f" without {', '.join(row['without'])}" if row["without"] else ""
         for room in ("optimized", "reference"):
             yield Result(
-                f"operation {row['function']}{without}",
+                f"{found['operations']['configuration']} {row['function']}{without}",
                 room,
                 "s",
                 row[f"{room}_seconds"],

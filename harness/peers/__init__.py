@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from cllm.harness.bench.task import Kind
+from cllm.harness.words import threads_of
 
 EXTRA = "cllm[peers]"
 
@@ -44,8 +45,7 @@ class Competitor:
     environment: Mapping[str, str] = field(default_factory=dict)
 
     def __str__(self) -> str:
-        threads = f"{self.threads} thread{'s' if self.threads > 1 else ''}"
-        return f"{' '.join(filter(None, (self.library, self.variant)))}, {threads}"
+        return f"{' '.join(filter(None, (self.library, self.variant)))}, {threads_of(self.threads)}"
 
 
 @dataclass(frozen=True)

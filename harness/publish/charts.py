@@ -13,10 +13,9 @@ from typing import Any
 
 import altair as alt
 
+from cllm.harness.charts import Spec, inline, specification
 from cllm.harness.publish.words import change
 
-Spec = dict[str, Any]
-Rows = list[dict[str, Any]]
 Row = Mapping[str, Any]
 
 OUTCOMES = {
@@ -50,19 +49,6 @@ TICKS = 9
 
 WIDE = 3.0
 """Factor between the ends of an axis from which on it is logarithmic."""
-
-
-def inline(rows: Rows) -> alt.Chart:
-    """A chart over data that it brings along."""
-    return alt.Chart(alt.InlineData(values=rows))
-
-
-def specification(chart: Any, description: str, *, height: int) -> Spec:
-    """As wide as the page lets it be; its colors are the page's own."""
-    sized = chart.properties(width="container", height=height, description=description)
-    found: Spec = sized.to_dict()
-    del found["config"]
-    return found
 
 
 def ratio_axis(ratios: Sequence[float], field: str, title: str) -> alt.X:

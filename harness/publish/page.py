@@ -7,15 +7,15 @@ from __future__ import annotations
 
 from typing import Any
 
-import jinja2
-
 import cllm
+from cllm.harness import html
 from cllm.harness import page as verification
 from cllm.harness.bench.figures import number, share
-from cllm.harness.charts import javascript
+from cllm.harness.charts import Spec, javascript
 from cllm.harness.compare.instructions import BLIND
 from cllm.harness.machine import is_busy
 from cllm.harness.publish import charts, comparison, performance, roofline, words
+from cllm.harness.words import duration, plural, threads_of
 
 Report = dict[str, Any]
 
@@ -36,29 +36,21 @@ def render(report: Report) -> str:
     """The page as HTML."""
     if report["kind"] == "verification":
         return verification.render(report)
-    environment = jinja2.Environment(
-        loader=jinja2.ChoiceLoader(
-            [jinja2.PackageLoader("cllm.harness.publish"), jinja2.PackageLoader("cllm.harness")]
-        ),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = html.environment("cllm.harness.publish")
     environment.globals |= {
         "change": words.change,
-        "duration": words.duration,
+        "duration": duration,
         "effect": words.effect,
         "facts": words.facts,
         "groups": performance.groups,
         "interval": words.interval,
         "machine_facts": words.machine_facts,
         "number": number,
-        "plural": words.plural,
+        "plural": plural,
         "revision": words.revision,
         "share": share,
         "side": comparison.side,
-        "threads_of": words.threads_of,
+        "threads_of": threads_of,
     }
     specs = specifications(report)
     maker = comparison if report["kind"] == "comparison" else performance
@@ -84,7 +76,7 @@ def busy(report: Report) -> bool:
         return False
 
 
-def specifications(report: Report) -> dict[str, charts.Spec]:
+def specifications(report: Report) -> dict[str, Spec]:
     """The charts by the id of their place on the page."""
     kind = report["kind"]
     found = _of_comparison(report) if kind == "comparison" else _of_performance(report)
@@ -94,7 +86,7 @@ def specifications(report: Report) -> dict[str, charts.Spec]:
     return found
 
 
-def _of_comparison(report: Report) -> dict[str, charts.Spec]:
+def _of_comparison(report: Report) -> dict[str, Spec]:
     rows, found = report["benchmarks"], {}
     if any(row["ratio"] for row in rows):
         found["chart-ratios"] = charts.ratio_chart(rows, report["minimum_effect"])
@@ -104,7 +96,7 @@ def _of_comparison(report: Report) -> dict[str, charts.Spec]:
     return found
 
 
-def _of_performance(report: Report) -> dict[str, charts.Spec]:
+def _of_performance(report: Report) -> dict[str, Spec]:
     rows, found = report["benchmarks"], {}
     if beside := performance.fastest(rows, report["models"]):
         found["chart-versus"] = charts.versus_chart(beside, performance.palette(report))

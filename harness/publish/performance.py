@@ -6,8 +6,8 @@
 - `status`: `fail` where a model crashed or computed something else, else `pass`; `exit_status`;
   `headline`: the same in words; `start`: where to look first when something failed, else null;
 - `created`: UTC, ISO 8601, null where unknown;
-- `models`, `missing_peers`, `peer_versions`, `settings`, `machine`, `level`, `commit` (null where
-  unknown) and the `seconds` it took;
+- `models`, `missing_peers`, `missing_figures` (`figure` and `reason`), `peer_versions`, `settings`,
+  `machine`, `level`, `commit` (null where unknown) and the `seconds` it took;
 - `benchmarks`: one a contest and competitor: `title`, `benchmark`, `who`, `is_peer`, `threads`,
   `unit`, `status`, `reason`, `rate`, `rates` by block, `share` of what the machine can do: of
   its multiply-adds in training (MFU), of the bandwidth at which it reads the weights in generation
@@ -32,7 +32,8 @@ from cllm.harness.cases import Setting
 from cllm.harness.compare.comparison import EXIT_GOOD, EXIT_WORSE
 from cllm.harness.publish.charts import COLORS
 from cllm.harness.publish.roofline import GENERATION, Point, intensity, rooflines
-from cllm.harness.publish.words import plural, short, threads_of
+from cllm.harness.publish.words import short
+from cllm.harness.words import plural, threads_of
 from cllm.plan import format_bytes
 
 Report = dict[str, Any]
@@ -60,6 +61,7 @@ def report_of(document: Mapping[str, Any]) -> Report:
         "created": document.get("created"),
         "models": models,
         "missing_peers": document["missing_peers"],
+        "missing_figures": document.get("missing_figures", []),
         "peer_versions": document.get("peer_versions", {}),
         "settings": document["settings"],
         "machine": document["machine"],

@@ -28,8 +28,9 @@ from cllm.config import Config
 from cllm.errors import CllmError
 from cllm.harness.bench.bandwidth import token_bytes
 from cllm.harness.cases import Setting
-from cllm.harness.publish.charts import COLUMNS, Row, Rows, Spec, inline, specification
-from cllm.harness.publish.words import threads_of
+from cllm.harness.charts import Rows, Spec, inline, specification
+from cllm.harness.publish.charts import COLUMNS, Row
+from cllm.harness.words import threads_of
 
 PASSES, ITEM_BYTES = 10, 4
 

@@ -14,15 +14,8 @@ from cllm.harness.compare.instructions import BLIND
 from cllm.harness.page import command as verify_command
 from cllm.harness.publish import performance
 from cllm.harness.publish.comparison import command, side
-from cllm.harness.publish.words import (
-    change,
-    duration,
-    effect,
-    facts,
-    interval,
-    machine_facts,
-    plural,
-)
+from cllm.harness.publish.words import change, effect, facts, interval, machine_facts
+from cllm.harness.words import duration, plural
 
 Report = dict[str, Any]
 Row = dict[str, Any]
@@ -39,6 +32,7 @@ WORDS = (
     "of",
     "verdict",
     "reason",
+    "figure",
     "operation",
     "model",
     "module",
@@ -146,6 +140,9 @@ def _performance(report: Report, most: int) -> Iterator[str]:
     others = [row for row in rows if row["library"] not in report["models"]]
     if others:
         yield from _folded("Everybody else", _speeds(others[:most]))
+    if missing := report["missing_figures"]:
+        reasons = [(row["figure"], row["reason"]) for row in missing[:most]]
+        yield from _folded("Could not be had", _table(["figure", "reason"], reasons))
     for table in report["tables"]:
         if table["rows"]:
             yield from _folded(

@@ -30,7 +30,7 @@ MACHINE = {
 
 def change(ratio: float) -> str:
     """A ratio of speeds as what became of them: +3.1%, −0.04%, 2.50×."""
-    if not 0.5 < ratio < 2.0:
+    if _is_far(ratio):
         return f"{ratio:.2f}×"
     percent = 100 * (ratio - 1)
     digits = 1 if abs(percent) >= 0.95 else 2
@@ -39,30 +39,23 @@ def change(ratio: float) -> str:
 
 
 def interval(found: Mapping[str, Any] | None) -> str:
-    """Both ends of an interval of a ratio."""
-    return "–" if found is None else f"{change(found['low'])} to {change(found['high'])}"
+    """Both ends of an interval of a ratio, in one unit."""
+    if found is None:
+        return "–"
+    ends = found["low"], found["high"]
+    if any(map(_is_far, ends)):
+        return "{:.2f}× to {:.2f}×".format(*ends)
+    return " to ".join(map(change, ends))
+
+
+def _is_far(ratio: float) -> bool:
+    """Whether per cent would be hard to read."""
+    return not 0.5 < ratio < 2.0
 
 
 def effect(share: float | None) -> str:
     """An effect of either sign: 0.8%."""
     return "–" if share is None else f"{100 * share:.{1 if share >= 0.01 else 2}f}%"
-
-
-def threads_of(count: int) -> str:
-    """1 thread, 2 threads."""
-    return f"{count} thread{'' if count == 1 else 's'}"
-
-
-def plural(count: int, noun: str) -> str:
-    """1 benchmark, 2 benchmarks."""
-    return f"{count} {noun}{'' if count == 1 else 's'}"
-
-
-def duration(seconds: float) -> str:
-    """50 seconds, 3 minutes."""
-    if seconds < 120:
-        return plural(round(seconds), "second")
-    return plural(round(seconds / 60), "minute")
 
 
 def revision(commit: Mapping[str, Any]) -> str:

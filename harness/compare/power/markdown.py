@@ -11,12 +11,13 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-from cllm.harness.bench.figures import table, threads_of
+from cllm.harness.bench.figures import table
 from cllm.harness.compare.comparison import Outcome
 from cllm.harness.compare.power.live import Live
 from cllm.harness.compare.power.record import BASE, COPY, SLOWDOWNS, Recording
 from cllm.harness.compare.power.replay import LEVEL, Trial
 from cllm.harness.compare.sequential import ALPHA, signed_rank_interval
+from cllm.harness.words import threads_of
 
 FOUND = 0.03
 """The slowdown that must be found in `SHARE` of all comparisons."""
@@ -119,7 +120,7 @@ def _truth(recordings: Sequence[Recording]) -> str:
         rows.append(row)
     head = ["build"]
     for recording in recordings:
-        head += [f"multiply-adds, {threads_of(str(recording.threads))}", "time of a step, measured"]
+        head += [f"multiply-adds, {threads_of(recording.threads)}", "time of a step, measured"]
     return table(head, rows)
 
 
@@ -136,7 +137,7 @@ def _replayed(results: Results) -> str:
         counts = Counter(trial.outcome for trial in trials)
         seconds = sorted(trial.seconds for trial in trials)
         rows.append(
-            [f"{_named(build)}, {threads_of(str(threads))}", str(len(trials))]
+            [f"{_named(build)}, {threads_of(threads)}", str(len(trials))]
             + [str(counts[outcome]) for outcome in Outcome]
             + [_share(counts[Outcome.SLOWER], len(trials), counted=False)]
             + [f"{median(seconds):.0f}", f"{seconds[int(0.95 * len(seconds))]:.0f}"]
@@ -150,7 +151,7 @@ def _rivals(results: Results) -> str:
     rows = []
     for (threads, build), trials in results.trials.items():
         rows.append(
-            [f"{_named(build)}, {threads_of(str(threads))}"]
+            [f"{_named(build)}, {threads_of(threads)}"]
             + [
                 f"{sum(said) / len(trials):.1%}"
                 for said in (
@@ -173,7 +174,7 @@ def _live(live: Sequence[Live]) -> str:
         seconds = [entry.seconds for entry in entries]
         build = f"{slowdown:g}" if slowdown else COPY
         rows.append(
-            [f"{_named(build)}, {threads_of(str(threads))}", str(len(entries))]
+            [f"{_named(build)}, {threads_of(threads)}", str(len(entries))]
             + [str(counts[outcome]) for outcome in Outcome]
             + [f"{median(seconds):.0f}", f"{max(seconds):.0f}"]
         )

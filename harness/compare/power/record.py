@@ -90,8 +90,8 @@ def calibrate(work: Work, folder: Path, seed: int) -> dict[float, int]:
     """By slowdown the multiply-adds that make it, from the fastest steps and chains."""
     generator, seconds, chains = np.random.default_rng(seed), [], []
     for _ in range(CALIBRATION_ROUNDS):
-        visited = visit_round([launches(folder, 0)[BASE]] * 2, [work], generator)
-        seconds += [process.seconds[work.name] for process in visited]
+        visited = visit_round([launches(folder, 0)[BASE]] * 2, work, generator)
+        seconds += [process.seconds for process in visited]
         for _ in range(200):
             start = time.perf_counter()
             chain(CHAIN)
@@ -111,13 +111,16 @@ def record(
     extra = {count: calibrate(work, folder, seed) for count, work in works.items()}
     moments: dict[int, list[Moment]] = {count: [] for count in threads}
     generator, start = np.random.default_rng(seed), time.monotonic()
+    builds = {
+        count: launches(folder, 0)
+        | {f"{slowdown:g}": launches(folder, added)[COPY] for slowdown, added in work.items()}
+        for count, work in extra.items()
+    }
     with Load(seed) as load:
         while (passed := time.monotonic() - start) < seconds:
             progress(f"recording: {load.state}", round(passed), round(seconds))
             for count in threads:
-                moments[count].append(
-                    _moment(works[count], extra[count], folder, generator, load, start)
-                )
+                moments[count].append(_moment(works[count], builds[count], generator, load, start))
     progress("recording: done", round(seconds), round(seconds))
     return [
         Recording(
@@ -131,29 +134,19 @@ def record(
 
 def _moment(
     work: Work,
-    extra: Mapping[float, int],
-    folder: Path,
+    builds: Mapping[str, Launch],
     generator: np.random.Generator,
     load: Load,
     begin: float,
 ) -> Moment:
     """A round of all builds, two processes of each."""
-    builds = launches(folder, 0) | {
-        f"{slowdown:g}": launches(folder, count)[COPY] for slowdown, count in extra.items()
-    }
     start, state = time.monotonic(), load.state
-    visited = visit_round([*builds.values()] * 2, [work], generator)
-    name, count = work.name, len(builds)
+    visited = visit_round([*builds.values()] * 2, work, generator)
+    processes = {build: visited[i :: len(builds)] for i, build in enumerate(builds)}
     return Moment(
         start - begin,
         time.monotonic() - start,
         state,
-        {
-            build: [visited[i + k].seconds[name] for k in (0, count)]
-            for i, build in enumerate(builds)
-        },
-        {
-            build: [float(np.mean(visited[i + k].means[name])) for k in (0, count)]
-            for i, build in enumerate(builds)
-        },
+        {build: [process.seconds for process in both] for build, both in processes.items()},
+        {build: [process.mean for process in both] for build, both in processes.items()},
     )

@@ -66,7 +66,7 @@ def _trial(
         at, spent = at + 1, spent + _live_seconds(recording, moment)
         return Round(
             [
-                Visited({work.name: {"results": [], "per_call": 1}}, {work.name: seconds})
+                Visited((), 1, seconds, seconds)
                 for pair in zip(moment.fastest[BASE], moment.fastest[head], strict=True)
                 for seconds in pair
             ],

@@ -19,7 +19,7 @@ from cllm.harness.history.trial.run import (
     Trial,
     wilson,
 )
-from cllm.harness.publish.words import duration
+from cllm.harness.words import duration
 
 Cell = Callable[[Tally], str]
 
