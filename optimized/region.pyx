@@ -42,8 +42,8 @@ cdef enum:
     WORK_PER_THREAD = 500_000
     # The same for one token, whose threads meet some three times a layer.
     TOKEN_PER_THREAD = 200_000
-    # One call of so many is for trying what the others do not use: one thread, or the team.
-    TRIAL = 128
+    # See is_trial.
+    TRIAL = 256
 
 cdef struct Pace:
     # Seconds of a token's work with one thread and with the team, as lately seen (0: not yet).
@@ -76,6 +76,21 @@ cdef void see(double *pace, double seconds) noexcept:
         pace[0] = seconds
     else:
         pace[0] += (min(seconds, 4.0 * pace[0]) - pace[0]) / 8.0
+
+
+cpdef bint is_trial(Py_ssize_t call):
+    """Whether a call, from 1 on, is for trying what the others do not use: one thread, or the team.
+
+    Four of `TRIAL`, one after another: the first calls of a team that has slept find cold caches.
+    And four from the 2nd, 4th, 8th and so on before: a team's very first call makes its threads,
+    which must not decide for long.
+    """
+    cdef Py_ssize_t power = 2
+    if call >= TRIAL:
+        return call % TRIAL < 4
+    while 2 * power <= call:
+        power *= 2
+    return power <= call < power + 4
 
 
 def scratch_floats(Py_ssize_t seq_len, Py_ssize_t embed_dim, Py_ssize_t num_heads):
@@ -129,7 +144,7 @@ cdef class Network:
         if team == 1:
             return 1
         pace.calls += 1
-        if pace.calls % TRIAL == 2:
+        if is_trial(pace.calls):
             return team if alone_is_faster else 1
         return 1 if alone_is_faster else team
 

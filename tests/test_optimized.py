@@ -27,6 +27,7 @@ from cllm.harness.tolerance import (
 )
 from cllm.optimized import Model as Optimized
 from cllm.optimized.kernels import available, exp
+from cllm.optimized.region import is_trial
 from cllm.reference import Model as Reference
 from cllm.reference.sampling import sample as reference_sample
 
@@ -140,6 +141,14 @@ def test_an_unknown_level_is_an_import_error_that_names_the_choices() -> None:
     assert (
         f"CLLM_ISA must be one of {available()} on this machine: got 'mmx'" in caught.value.stderr
     )
+
+
+def test_the_first_calls_do_not_decide_for_long_how_many_threads_work() -> None:
+    """The first call of a team makes its threads: it was slow, and 128 calls went alone. Later on a
+    single trial found the team's caches cold."""
+    trials = [call for call in range(1, 600) if is_trial(call)]
+    later = [start + place for start in (16, 32, 64, 128, 256, 512) for place in range(4)]
+    assert trials == [*range(2, 12), *later]
 
 
 def test_a_fork_after_a_parallel_region_still_works() -> None:

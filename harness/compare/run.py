@@ -63,12 +63,11 @@ class Pairs:
 
     def add(self, visited: Sequence[Visited]) -> None:
         """A round of base, head, base, head."""
-        found = [process.rate for process in visited]
-        base, head, base_again, head_again = np.log(found).tolist()
-        self.effects += [head - base, head_again - base_again]
-        self.noise += [base_again - base, head_again - head]
-        for rates, rate in zip(self.rates, found, strict=True):
-            rates.append(rate)
+        base, head, base_again, head_again = visited
+        self.effects += [head.log_speedup(base), head_again.log_speedup(base_again)]
+        self.noise += [base_again.log_speedup(base), head_again.log_speedup(head)]
+        for rates, process in zip(self.rates, visited, strict=True):
+            rates.append(process.rate)
 
 
 @dataclass(frozen=True)

@@ -3,16 +3,19 @@
 Promises: a round is four processes, two of each side, visited in turn there and back, so that a
 drift of the machine falls on all alike; where a process happens to lie in memory is drawn anew each
 time (Mytkowicz et al. 2009, "Producing wrong data without doing anything obviously wrong!"). What
-else runs on a machine only adds to a time, so a process counts with its fastest window of about a
-millisecond (Chen & Revels 2016, "Robust benchmarking in noisy environments"). Base and head are
-held against each other in two pairs a round, and each side against itself in two more: what this
-machine makes of no difference, at the same moment.
+else runs on a machine only adds to a time, so in each trip there and back a process counts with its
+fastest window of about a millisecond (Chen & Revels 2016, "Robust benchmarking in noisy
+environments"), and two processes with the median over the trips of the ratio: what stays for longer
+than a trip (another clock, another process on a core) falls on both, and what comes on few trips
+alone does not count. Base and head are held against each other in two pairs a round, and each side
+against itself in two more: what this machine makes of no difference, at the same moment.
 Leaves out: what slows fewer calls than one in each window; when to stop
 (`cllm.harness.compare.sequential`).
 """
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
@@ -32,9 +35,9 @@ BUILD_LIMIT = 300.0
 VISIT_LIMIT = 60.0
 """Seconds for a visit beyond those asked for."""
 
-VISIT_SECONDS = 0.012
+VISIT_SECONDS = 0.009
 TRIPS = 5
-"""There and back; each process is visited twice a trip."""
+"""There and back; each process is visited twice a trip. Odd, for a median."""
 
 MOST_PADDING = 4096
 """Bytes added to the environment of a process, which lies above its stack."""
@@ -92,15 +95,24 @@ class Visited:
     """Of the first calls."""
     per_call: int
     """Steps or tokens."""
-    seconds: float
-    """Of a call, in the fastest window."""
+    trips: Sequence[float]
+    """Seconds of a call, in the fastest window of each trip."""
     mean: float
     """Seconds of a call, the mean of all visits."""
 
     @property
     def rate(self) -> float:
-        """Steps or tokens per second."""
-        return self.per_call / self.seconds
+        """Steps or tokens per second, in the median over the trips."""
+        return self.per_call / statistics.median(self.trips)
+
+    def log_speedup(self, other: Visited) -> float:
+        """Of the ratio of speeds, this one's over that of another of the same round."""
+        return log_ratio(other.trips, self.trips)
+
+
+def log_ratio(one: Sequence[float], other: Sequence[float]) -> float:
+    """The median over the trips of ln(one / other)."""
+    return statistics.median(math.log(a / b) for a, b in zip(one, other, strict=True))
 
 
 def visit_round(
@@ -129,20 +141,21 @@ def visit_round(
             ask(place, "build", BUILD_LIMIT, **work.request(launch.candidate))
             for place, launch in enumerate(launches)
         ]
-        visits: list[list[dict[str, float]]] = [[] for _ in workers]
+        fastest: list[list[float]] = [[] for _ in workers]
+        means: list[list[float]] = [[] for _ in workers]
         for _ in range(trips):
             order = generator.permutation(len(workers)).tolist()
+            replies: list[list[dict[str, float]]] = [[] for _ in workers]
             for place in [*order, *reversed(order)]:
-                visits[place].append(ask(place, "visit", limit, seconds=seconds))
+                replies[place].append(ask(place, "visit", limit, seconds=seconds))
+            for place, both in enumerate(replies):
+                fastest[place].append(min(reply["fastest"] for reply in both))
+                means[place] += [reply["mean"] for reply in both]
         for worker in workers:
             worker.finish()
     return [
-        Visited(
-            **what,
-            seconds=min(visit["fastest"] for visit in seen),
-            mean=statistics.fmean(visit["mean"] for visit in seen),
-        )
-        for what, seen in zip(built, visits, strict=True)
+        Visited(**what, trips=trips, mean=statistics.fmean(seen))
+        for what, trips, seen in zip(built, fastest, means, strict=True)
     ]
 
 

@@ -66,9 +66,9 @@ def _trial(
         at, spent = at + 1, spent + _live_seconds(recording, moment)
         return Round(
             [
-                Visited((), 1, seconds, seconds)
-                for pair in zip(moment.fastest[BASE], moment.fastest[head], strict=True)
-                for seconds in pair
+                Visited((), 1, trips, 0.0)
+                for pair in zip(moment.trips[BASE], moment.trips[head], strict=True)
+                for trips in pair
             ],
             0.0,
         )
@@ -96,7 +96,8 @@ def _others(used: Sequence[Moment], head: str, minimum_effect: float) -> tuple[b
         np.array([moment.mean[build] for moment in used]).ravel() for build in (BASE, head)
     )
     base_fastest, head_fastest = (
-        min(min(moment.fastest[build]) for moment in used) for build in (BASE, head)
+        min(trip for moment in used for trips in moment.trips[build] for trip in trips)
+        for build in (BASE, head)
     )
     beyond = 1 + minimum_effect
     return (
