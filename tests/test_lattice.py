@@ -1,0 +1,208 @@
+"""The claims that the lattice is built on; sympy knows the primes and the factors."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+import sympy
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from cllm.lattice.primes import (
+    factorize,
+    first_primes,
+    mean_prime_distance,
+    prime_distance,
+    primes_below,
+)
+from cllm.lattice.spiral import geometric_distance, root_mean_square_distance, spiral
+from cllm.lattice.symmetry import (
+    COSINES,
+    ORDER,
+    SINES,
+    mean_symmetry_distance,
+    symmetry_class,
+    symmetry_distance,
+    turn,
+)
+
+ids = st.integers(0, 2**31 - 1)
+turns = st.integers(-(2**31), 2**31 - 1)
+widths = st.integers(1, 9)
+
+SPIRAL = spiral(3000)
+
+
+def vector(width: int, dtype: str = "float64") -> NDArray[Any]:
+    generator = np.random.default_rng(width)
+    drawn = generator.standard_normal((3, width))
+    return (drawn + 1j * generator.standard_normal((3, width)) if dtype == "c" else drawn).astype(
+        "complex128" if dtype == "c" else dtype
+    )
+
+
+# -- primes ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("limit", [0, 1, 2, 3, 4, 74, 4489, 4490, 5000])
+def test_primes_are_all_and_only_the_primes(limit: int) -> None:
+    """73 was missing from a table that had 67² in it."""
+    assert primes_below(limit).tolist() == [*sympy.primerange(limit)]
+
+
+@pytest.mark.parametrize("count", [1, 2, 5, 6, 7, 1000, 10_000])
+def test_first_primes(count: int) -> None:
+    found = first_primes(count)
+    assert len(found) == count
+    assert found[-1] == sympy.prime(count)
+    assert (np.diff(found) > 0).all()
+
+
+@pytest.mark.parametrize("vocab_size", [1, 2, 3, 12, 500])
+def test_factors_are_those_of_every_number(vocab_size: int) -> None:
+    factors = factorize(vocab_size)
+    assert factors.start.tolist()[0] == 0
+    assert factors.start.tolist()[-1] == len(factors.prime) == len(factors.exponent)
+    for n in range(1, vocab_size + 1):
+        own = slice(factors.start[n - 1], factors.start[n])
+        found = dict(zip(factors.prime[own].tolist(), factors.exponent[own].tolist(), strict=True))
+        assert found == sympy.factorint(n)
+        assert [*found] == sorted(found)
+
+
+# -- distances -------------------------------------------------------------------------------
+
+
+@given(ids, ids)
+def test_prime_distance_is_the_difference_of_the_valuations(i: int, j: int) -> None:
+    n, m = sympy.factorint(i + 1), sympy.factorint(j + 1)
+    exact = math.fsum(abs(n.get(p, 0) - m.get(p, 0)) * math.log(p) for p in {*n, *m})
+    found = prime_distance(np.array(i, np.int32), np.array(j, np.int32))
+    assert found == pytest.approx(exact, rel=1e-12)
+    quotient = sympy.Rational(sympy.lcm(i + 1, j + 1), sympy.gcd(i + 1, j + 1))
+    assert found == pytest.approx(float(sympy.log(quotient)), rel=1e-12)
+
+
+@given(ids, ids, ids)
+def test_prime_distance_is_a_metric(i: int, j: int, k: int) -> None:
+    a, b, c = (np.array(number) for number in (i, j, k))
+    assert prime_distance(a, a) == 0.0
+    assert (prime_distance(a, b) > 0.0) == (i != j)
+    assert prime_distance(a, b) == prime_distance(b, a)
+    through = prime_distance(a, c) + prime_distance(c, b)
+    assert prime_distance(a, b) <= through * (1 + 1e-12)
+
+
+@given(*[st.integers(0, len(SPIRAL) - 1)] * 3)
+def test_geometric_distance_is_a_metric(i: int, j: int, k: int) -> None:
+    a, b, c = SPIRAL[[i, j, k]]
+    assert geometric_distance(a, a) == 0.0
+    assert (geometric_distance(a, b) > 0.0) == (i != j)
+    assert geometric_distance(a, b) == geometric_distance(b, a)
+    through = geometric_distance(a, c) + geometric_distance(c, b)
+    assert geometric_distance(a, b) <= through * (1 + 1e-12)
+
+
+@given(ids, ids, ids)
+def test_symmetry_distance_is_a_pseudometric_on_ids_and_a_metric_on_classes(
+    i: int, j: int, k: int
+) -> None:
+    a, b, c = (np.array(number, np.int32) for number in (i, j, k))
+    assert symmetry_distance(a, a) == 0
+    assert 0 <= symmetry_distance(a, b) <= ORDER // 2
+    assert (symmetry_distance(a, b) == 0) == (symmetry_class(a) == symmetry_class(b))
+    assert symmetry_distance(a, b) == symmetry_distance(b, a)
+    assert symmetry_distance(a, b) <= symmetry_distance(a, c) + symmetry_distance(c, b)
+
+
+def test_symmetry_classes_are_all_reached() -> None:
+    """Those of the primes are four alone, from 5 on."""
+    assert len({*symmetry_class(np.arange(ORDER)).tolist()}) == ORDER
+    assert len({*symmetry_class(first_primes(1000)[2:]).tolist()}) == 4
+
+
+@pytest.mark.parametrize("vocab_size", [1, 2, 3, 11, 12, 13, 24, 30, 257])
+def test_means_are_those_over_all_pairs(vocab_size: int) -> None:
+    i, j = np.nonzero(~np.eye(vocab_size, dtype=bool))
+    places = spiral(vocab_size)
+
+    def mean(distance: NDArray[Any]) -> float:
+        return float(distance.mean()) if vocab_size > 1 else 0.0
+
+    squares = np.square(geometric_distance(places[i], places[j]))
+    found = root_mean_square_distance(places), mean_prime_distance(vocab_size)
+    assert found[0] ** 2 == pytest.approx(mean(squares), rel=1e-12)
+    assert found[1] == pytest.approx(mean(prime_distance(i, j)), rel=1e-12)
+    assert mean_symmetry_distance(vocab_size) == pytest.approx(mean(symmetry_distance(i, j)))
+
+
+def test_means_of_a_large_vocabulary_do_not_overflow() -> None:
+    assert mean_symmetry_distance(2**31 - 1) == pytest.approx(3.0)
+    assert 0.0 < mean_prime_distance(200_000) < 2 * math.log(200_000)
+
+
+# -- spiral ----------------------------------------------------------------------------------
+
+
+def test_a_place_on_the_spiral() -> None:
+    golden = (1 + math.sqrt(5)) / 2
+    for i in (0, 1, 2, 1000, 2999):
+        angle = 2 * math.pi * i / golden**2
+        flat = math.sqrt(i) * math.cos(angle), math.sqrt(i) * math.sin(angle)
+        height = math.log(sympy.prime(i + 1) + 1)
+        np.testing.assert_allclose(SPIRAL[i], (*flat, height), rtol=0, atol=1e-9)
+
+
+def test_seeds_of_the_spiral_keep_apart() -> None:
+    flat = SPIRAL[:1000, :2]
+    apart = geometric_distance(flat[:, None], flat) + 10 * np.eye(1000)
+    assert apart.min() > 0.9
+
+
+# -- the group -------------------------------------------------------------------------------
+
+
+@given(turns, turns, widths)
+def test_turns_are_an_action_of_the_group(g: int, h: int, width: int) -> None:
+    x = vector(width)
+    one, other = np.full(3, g), np.full(3, h)
+    twice, once = turn(turn(x, other), one), turn(x, one + other)
+    np.testing.assert_allclose(twice, once, rtol=0, atol=1e-14)
+    np.testing.assert_array_equal(turn(x, np.full(3, ORDER * g)), x)
+    np.testing.assert_allclose(turn(turn(x, one), -one), x, rtol=0, atol=1e-14)
+
+
+@given(turns, widths)
+def test_turns_are_orthogonal_and_linear(g: int, width: int) -> None:
+    matrix = turn(np.eye(width), np.full(width, g))
+    np.testing.assert_allclose(matrix @ matrix.T, np.eye(width), rtol=0, atol=1e-15)
+    x = vector(width, "c")
+    np.testing.assert_allclose(turn(x, np.full(3, g)), x @ matrix, rtol=0, atol=1e-14)
+
+
+@given(st.integers(0, 11), st.integers(0, 11), turns, widths)
+def test_a_common_turn_changes_no_score(g: int, h: int, common: int, width: int) -> None:
+    q, k, _ = vector(width)
+    score = turn(q, np.array(g)) @ turn(k, np.array(h))
+    turned = turn(q, np.array(g + common)) @ turn(k, np.array(h + common))
+    assert turned == pytest.approx(score, abs=1e-13)
+
+
+def test_constants_of_the_turns_are_exact_where_they_can_be() -> None:
+    angles = 2 * math.pi * np.arange(ORDER) / ORDER
+    np.testing.assert_allclose(COSINES, np.cos(angles), rtol=0, atol=1e-15)
+    np.testing.assert_allclose(SINES, np.sin(angles), rtol=0, atol=1e-15)
+    assert {*COSINES[[0, 2, 3, 4, 6, 8, 9, 10]]} == {1.0, 0.5, 0.0, -0.5, -1.0}
+    assert {*SINES[[0, 1, 3, 5, 6, 7, 9, 11]]} == {0.0, 0.5, 1.0, -0.5, -1.0}
+
+
+def test_an_odd_last_coordinate_stays() -> None:
+    x = vector(5, "float32")
+    found = turn(x, np.array([1, 6, -1]))
+    assert found.dtype == np.float32
+    np.testing.assert_array_equal(found[:, 4], x[:, 4])
+    np.testing.assert_array_equal(found[1, :4], -x[1, :4])
