@@ -80,7 +80,8 @@ def main(
             seed=seed,
             progress=display.show,
         )
-    command = ["python", "-m", "cllm.harness.compare.power", *sys.argv[1:]]
+    words = [word for word in sys.argv[1:] if word != "--recorded"]  # which would not repeat it
+    command = ["python", "-m", "cllm.harness.compare.power", *words]
     results = markdown.Results(
         recordings, trials, found, BUDGET, MINIMUM_EFFECT, fingerprint(), shlex.join(command)
     )
