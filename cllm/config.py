@@ -6,11 +6,14 @@ Leaves out: batch shape, threads and dtype (`cllm.plan`), how it is trained (`cl
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 from cllm.check import MAX_ELEMENTS, check_size
 from cllm.errors import CllmError
+from cllm.lattice.parts import PLAIN, Lattice
+
+SIZES = ("vocab_size", "embed_dim", "num_layers", "num_heads", "ff_dim")
 
 MAX_LAYERS = 4096
 """Each layer has a dozen tensors and buffers with names of their own."""
@@ -34,10 +37,12 @@ class Config:
     """H; a head is D/H wide."""
     ff_dim: int
     """F, width of the feed-forward layer."""
+    lattice: Lattice = PLAIN
+    """The parts of the lattice that it has."""
 
     def __post_init__(self) -> None:
-        for field in fields(self):
-            check_size(field.name, getattr(self, field.name))
+        for name in SIZES:
+            check_size(name, getattr(self, name))
         if self.num_layers > MAX_LAYERS:
             raise CllmError(
                 f"num_layers must be an integer in 1..{MAX_LAYERS}: got {self.num_layers}"
@@ -64,14 +69,22 @@ class Config:
         d, f = self.embed_dim, self.ff_dim
         return self.vocab_size * d + self.num_layers * (3 * d * d + 2 * d * f + f + d + 4 * d)
 
-    def to_dict(self) -> dict[str, int]:
-        """The sizes by name, as `from_dict` takes them."""
-        return asdict(self)
+    @property
+    def sizes(self) -> dict[str, int]:
+        """By name."""
+        return {name: getattr(self, name) for name in SIZES}
+
+    def to_dict(self) -> dict[str, Any]:
+        """The sizes by name, and `lattice` where it has a part; as `from_dict` takes them."""
+        return self.sizes | ({"lattice": self.lattice.to_dict()} if self.lattice else {})
 
     @classmethod
     def from_dict(cls, sizes: Any) -> Config:
         """Rebuild from `to_dict`; raises `CllmError` for anything else."""
-        names = {field.name for field in fields(cls)}
-        if not isinstance(sizes, dict) or set(sizes) != names:
-            raise CllmError(f"a configuration has exactly the sizes {sorted(names)}: got {sizes!r}")
-        return cls(**sizes)
+        if not isinstance(sizes, dict) or {*sizes} - {"lattice"} != {*SIZES}:
+            raise CllmError(
+                f"a configuration has exactly the sizes {sorted(SIZES)}, and may have a lattice: "
+                f"got {sizes!r}"
+            )
+        lattice = Lattice.from_dict(sizes.get("lattice", {}))
+        return cls(**{name: sizes[name] for name in SIZES}, lattice=lattice)

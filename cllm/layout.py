@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cllm.config import Config
+from cllm.lattice.features import lattice_embedding
 
 LAYER_TENSORS = (
     ("qkv_weight", "D", "3D"),
@@ -58,12 +59,15 @@ def initialize(config: Config, generator: np.random.Generator) -> NDArray[np.flo
     """Fresh parameters (P,) float64.
 
     E is normal with standard deviation D^(-3/4): the logit of a token for itself is then about 1
-    and the first loss about ln V. The matrices have 0.02, those that write into the residual
-    stream 0.02/sqrt(2L) (Radford et al. 2019), gains 1, shifts and biases 0.
+    and the first loss about ln V; or `lattice_embedding`, of the same norm, where the lattice has
+    `init`. The matrices have 0.02, those that write into the residual stream 0.02/sqrt(2L) (Radford
+    et al. 2019), gains 1, shifts and biases 0.
     """
     parameters = np.zeros(config.num_parameters)
     for name, view in tensor_views(config, parameters).items():
-        if name == "embedding":
+        if name == "embedding" and config.lattice.init:
+            view[...] = lattice_embedding(config.vocab_size, config.embed_dim, generator)
+        elif name == "embedding":
             view[...] = generator.normal(0.0, config.embed_dim**-0.75, view.shape)
         elif name.endswith("ff_out_weight"):
             view[...] = generator.normal(0.0, 0.02 / math.sqrt(2 * config.num_layers), view.shape)

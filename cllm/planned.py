@@ -17,6 +17,7 @@ from numpy.typing import DTypeLike, NDArray
 from cllm.check import check_size
 from cllm.config import Config
 from cllm.errors import CllmError
+from cllm.lattice.features import lattice_positions
 from cllm.layout import tensor_views
 from cllm.plan import (
     Buffer,
@@ -151,7 +152,8 @@ class Planned(ABC):
     def prepare(self) -> None:
         """Rebuild the derived buffers; required after any write to the parameters from outside."""
         positions = self._buffers_given["positions"]
-        positions[...] = sinusoidal_positions(*positions.shape)
+        rows = lattice_positions if self.config.lattice.positions else sinusoidal_positions
+        positions[...] = rows(*positions.shape)
         self._prepare()
         self._done = "nothing"
         self._context_length = 0

@@ -128,7 +128,7 @@ def test_the_safetensors_library_gives_the_metadata(checkpoint: Checkpoint, tmp_
     with safetensors.safe_open(path, "np") as file:
         metadata = file.metadata()
     texts = json.loads(metadata["cllm"])
-    assert json.loads(texts["config"]) == asdict(checkpoint.config)
+    assert json.loads(texts["config"]) == checkpoint.config.to_dict()
     position = json.loads(texts["position"])
     assert position["generator_state"] == checkpoint.position.generator_state
     assert texts["tokenizer"] == checkpoint.tokenizer.to_json()

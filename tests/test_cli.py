@@ -26,6 +26,7 @@ import pytest
 import cllm
 from cllm.cli import COMMANDS, main
 from cllm.cli.interrupt import Interrupt, unwinding
+from cllm.lattice.parts import Lattice
 from cllm.text import corpus
 from cllm.text.text_files import TextFile
 from cllm.training.checkpoint import Checkpoint
@@ -222,6 +223,23 @@ def test_both_models_train_alike(run: Shell, text: Path, trained: Path, tmp_path
         a, b = json.loads(one), json.loads(other)
         assert a["step"] == b["step"]
         assert a["loss"] == pytest.approx(b["loss"], rel=1e-4)
+
+
+def test_a_lattice_is_trained_kept_and_told(run: Shell, text: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    first = run(
+        "train", text, "--output", folder, "--epochs", 1, *TINY, "--lattice", "init,positions"
+    )
+    assert first.status == 0
+    assert "lattice     init, positions\n" in first.err
+    again = ("train", text, "--output", folder, "--resume", "--epochs", 2)
+    assert run(*again, "--lattice", "all").status == 0
+    assert Checkpoint.load(checkpoints(folder)[-1]).config.lattice == Lattice(True, True)
+    assert json.loads(run("info", folder, "--json").out)["model"]["lattice"] == "init,positions"
+    assert run("generate", folder, "-p", "the cat", "--tokens", 3).status == 0
+    said = one_line(run(*again, "--lattice", "init"))
+    assert "--lattice init contradicts" in said
+    assert said.endswith("was made with init,positions")
 
 
 def test_adam_needs_no_word_on_weight_decay(run: Shell, text: Path, tmp_path: Path) -> None:

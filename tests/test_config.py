@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cllm import CllmError, Config
+from cllm.lattice.parts import Lattice
 from cllm.layout import initialize, tensor_shapes, tensor_views
 from cllm.positions import sinusoidal_positions
 
@@ -53,6 +54,27 @@ def test_sizes_whose_product_overflows_are_refused() -> None:
 def test_foreign_dictionaries_are_refused(sizes: object) -> None:
     with pytest.raises(CllmError, match="exactly the sizes"):
         Config.from_dict(sizes)
+
+
+def test_a_lattice_is_part_of_the_configuration() -> None:
+    config = Config(381, 64, 2, 4, 128, Lattice(positions=True))
+    assert config.to_dict() == {**SMALL.to_dict(), "lattice": {"positions": True}}
+    assert Config.from_dict(config.to_dict()) == config != SMALL
+    assert Config.from_dict({**SMALL.to_dict(), "lattice": {}}) == SMALL
+    assert config.sizes == SMALL.to_dict()
+    assert config.num_parameters == SMALL.num_parameters
+    for wrong in (1, ["init"], {"init": 1}, {"spin": True}):
+        with pytest.raises(CllmError, match="lattice"):
+            Config.from_dict({**SMALL.to_dict(), "lattice": wrong})
+
+
+def test_parts_of_a_lattice_have_names() -> None:
+    assert Lattice.of(["positions", "init"]) == Lattice.of(["all"]) == Lattice(True, True)
+    assert not Lattice.of(["none"])
+    assert str(Lattice.of(["init"])) == "init"
+    assert str(Lattice()) == "none"
+    with pytest.raises(CllmError, match="must be of init, positions, all or none: got 'int'"):
+        Lattice.of(["int"])
 
 
 sizes = st.integers(1, 9)

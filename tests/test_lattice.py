@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 import sympy
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from cllm import Config
+from cllm.lattice.features import lattice_embedding, lattice_positions
+from cllm.lattice.parts import Lattice
 from cllm.lattice.primes import (
     factorize,
     first_primes,
@@ -29,6 +33,9 @@ from cllm.lattice.symmetry import (
     symmetry_distance,
     turn,
 )
+from cllm.layout import initialize
+from cllm.optimized import Model as Optimized
+from cllm.reference import Model as Reference
 
 ids = st.integers(0, 2**31 - 1)
 turns = st.integers(-(2**31), 2**31 - 1)
@@ -77,6 +84,7 @@ def test_factors_are_those_of_every_number(vocab_size: int) -> None:
 # -- distances -------------------------------------------------------------------------------
 
 
+@settings(deadline=None)
 @given(ids, ids)
 def test_prime_distance_is_the_difference_of_the_valuations(i: int, j: int) -> None:
     n, m = sympy.factorint(i + 1), sympy.factorint(j + 1)
@@ -87,6 +95,7 @@ def test_prime_distance_is_the_difference_of_the_valuations(i: int, j: int) -> N
     assert found == pytest.approx(float(sympy.log(quotient)), rel=1e-12)
 
 
+@settings(deadline=None)
 @given(ids, ids, ids)
 def test_prime_distance_is_a_metric(i: int, j: int, k: int) -> None:
     a, b, c = (np.array(number) for number in (i, j, k))
@@ -97,6 +106,7 @@ def test_prime_distance_is_a_metric(i: int, j: int, k: int) -> None:
     assert prime_distance(a, b) <= through * (1 + 1e-12)
 
 
+@settings(deadline=None)
 @given(*[st.integers(0, len(SPIRAL) - 1)] * 3)
 def test_geometric_distance_is_a_metric(i: int, j: int, k: int) -> None:
     a, b, c = SPIRAL[[i, j, k]]
@@ -107,6 +117,7 @@ def test_geometric_distance_is_a_metric(i: int, j: int, k: int) -> None:
     assert geometric_distance(a, b) <= through * (1 + 1e-12)
 
 
+@settings(deadline=None)
 @given(ids, ids, ids)
 def test_symmetry_distance_is_a_pseudometric_on_ids_and_a_metric_on_classes(
     i: int, j: int, k: int
@@ -166,6 +177,7 @@ def test_seeds_of_the_spiral_keep_apart() -> None:
 # -- the group -------------------------------------------------------------------------------
 
 
+@settings(deadline=None)
 @given(turns, turns, widths)
 def test_turns_are_an_action_of_the_group(g: int, h: int, width: int) -> None:
     x = vector(width)
@@ -176,6 +188,7 @@ def test_turns_are_an_action_of_the_group(g: int, h: int, width: int) -> None:
     np.testing.assert_allclose(turn(turn(x, one), -one), x, rtol=0, atol=1e-14)
 
 
+@settings(deadline=None)
 @given(turns, widths)
 def test_turns_are_orthogonal_and_linear(g: int, width: int) -> None:
     matrix = turn(np.eye(width), np.full(width, g))
@@ -184,6 +197,7 @@ def test_turns_are_orthogonal_and_linear(g: int, width: int) -> None:
     np.testing.assert_allclose(turn(x, np.full(3, g)), x @ matrix, rtol=0, atol=1e-14)
 
 
+@settings(deadline=None)
 @given(st.integers(0, 11), st.integers(0, 11), turns, widths)
 def test_a_common_turn_changes_no_score(g: int, h: int, common: int, width: int) -> None:
     q, k, _ = vector(width)
@@ -206,3 +220,67 @@ def test_an_odd_last_coordinate_stays() -> None:
     assert found.dtype == np.float32
     np.testing.assert_array_equal(found[:, 4], x[:, 4])
     np.testing.assert_array_equal(found[1, :4], -x[1, :4])
+
+
+# -- features --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("embed_dim", [1, 2, 3, 8, 65])
+@pytest.mark.parametrize("vocab_size", [1, 2, 500])
+def test_a_lattice_embedding_has_the_norm_of_the_standard_one(
+    vocab_size: int, embed_dim: int
+) -> None:
+    found = lattice_embedding(vocab_size, embed_dim, np.random.default_rng(0))
+    assert found.shape == (vocab_size, embed_dim)
+    np.testing.assert_allclose(np.linalg.norm(found, axis=1), embed_dim**-0.25)
+    again, other = (
+        lattice_embedding(vocab_size, embed_dim, np.random.default_rng(s)) for s in (0, 1)
+    )
+    np.testing.assert_array_equal(found, again)
+    assert embed_dim == 1 or (found != other).any()
+
+
+def test_near_tokens_start_alike_and_far_ones_do_not() -> None:
+    found = lattice_embedding(1000, 64, np.random.default_rng(0)) * 64**0.25
+    likeness = found @ found.T
+    apart = geometric_distance(SPIRAL[:1000, None], SPIRAL[:1000])
+    near, far = likeness[(apart > 0) & (apart < 2.5)], likeness[apart > 20]
+    assert near.mean() > 0.6 > 0.2 > abs(far.mean())
+    assert likeness[apart > 0].max() < 0.999
+
+
+@pytest.mark.parametrize("embed_dim", [1, 2, 3, 8, 65])
+def test_lattice_positions(embed_dim: int) -> None:
+    found = lattice_positions(40, embed_dim)
+    assert found.shape == (40, embed_dim)
+    np.testing.assert_array_equal(lattice_positions(7, embed_dim), found[:7])
+    pairs = found[:, : embed_dim // 2 * 2].reshape(40, -1, 2)
+    np.testing.assert_allclose(np.square(pairs).sum(-1), 1.0)
+    hour = 2 * math.pi * np.arange(40) / ORDER  # the first hand is that of the hours
+    np.testing.assert_allclose(found[:, 0], np.sin(hour), rtol=0, atol=1e-12)
+
+
+def test_no_two_positions_are_alike() -> None:
+    found = lattice_positions(2000, 64)
+    likeness = found @ found.T / 32 - 2 * np.eye(2000)
+    assert likeness.max() < 0.99
+
+
+# -- models ----------------------------------------------------------------------------------
+
+
+def test_the_parts_reach_both_models() -> None:
+    config = Config(30, 8, 1, 2, 8, Lattice.of(["all"]))
+    start = initialize(config, np.random.default_rng(0))
+    assert (start != initialize(replace(config, lattice=Lattice()), np.random.default_rng(0))).any()
+    logits = []
+    tokens = np.arange(24, dtype=np.int32).reshape(2, 12)
+    for kind in (Reference, Optimized):
+        model = kind.create(config, 2, 12, start)
+        logits.append(model.forward(tokens).copy())
+        np.testing.assert_allclose(
+            model.activations()["positions"], lattice_positions(12, 8), atol=1e-7
+        )
+    np.testing.assert_allclose(*logits, rtol=0, atol=1e-5)
+    plain = Reference.create(replace(config, lattice=Lattice()), 2, 12, start)
+    assert np.abs(plain.forward(tokens) - logits[0]).max() > 1e-3

@@ -28,7 +28,11 @@ def info(checkpoint: Path, as_json: bool) -> None:
     saved = Checkpoint.load(path)
     described: dict[str, Any] = {
         "file": {"path": str(path), "bytes": path.stat().st_size, "cllm": saved.version},
-        "model": {**asdict(saved.config), "parameters": saved.config.num_parameters},
+        "model": {
+            **saved.config.sizes,
+            "lattice": str(saved.config.lattice),
+            "parameters": saved.config.num_parameters,
+        },
         "training": {
             "step": saved.position.step,
             "epochs_finished": saved.position.epoch,

@@ -11,6 +11,8 @@ from typing import Any, TypeVar
 import click
 
 from cllm.check import MAX_SIZE
+from cllm.errors import CllmError
+from cllm.lattice.parts import PARTS, Lattice
 from cllm.training.settings import Range, RunSettings
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -49,6 +51,24 @@ class FiniteRange(click.FloatRange):
         if not math.isfinite(found):
             self.fail(f"{value} is not a finite number.", param, ctx)
         return found
+
+
+def _lattice(ctx: click.Context, option: click.Parameter, value: str) -> Lattice:
+    """The parts, with commas between their names."""
+    try:
+        return Lattice.of(value.split(","))
+    except CllmError as error:
+        raise click.BadParameter(f"{error}.") from None
+
+
+lattice_option = click.option(
+    "--lattice",
+    callback=_lattice,
+    metavar="PART,...",
+    default="none",
+    show_default=True,
+    help=f"Parts of the lattice that the model has: {', '.join(PARTS)}, or all.",
+)
 
 
 def size_option(name: str, default: int, help: str) -> Callable[[Command], Command]:

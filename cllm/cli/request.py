@@ -40,7 +40,7 @@ class Request:
         """From options by name; raises `CllmError` for a value that is not allowed."""
         return cls(
             TokenizerSettings(options["tokenizer"], options["vocab_size"], options["lowercase"]),
-            Config(options["vocab_size"], *(options[name] for name in SIZES)),
+            Config(options["vocab_size"], *(options[name] for name in (*SIZES, "lattice"))),
             Settings(**{setting.name: options[setting.name] for setting in fields(Settings)}),
             RunSettings(**{setting.name: options[setting.name] for setting in fields(RunSettings)}),
         )
@@ -58,7 +58,7 @@ class Request:
             "tokenizer": saved.tokenizer_settings.kind,
             "vocab_size": saved.tokenizer_settings.vocab_size,
             "lowercase": saved.tokenizer_settings.lowercase,
-            **{name: getattr(saved.config, name) for name in SIZES},
+            **{name: getattr(saved.config, name) for name in (*SIZES, "lattice")},
             **asdict(saved.settings),
             **asdict(saved.run_settings),
         }

@@ -51,6 +51,8 @@ def say_model(trainer: Trainer, request: Request, isa: str) -> None:
         f"model       {request.run_settings.model} ({isa}), "
         f"{plan.config.num_parameters:,} parameters, threads: {plan.threads}"
     )
+    if plan.config.lattice:
+        say(f"lattice     {str(plan.config.lattice).replace(',', ', ')}")
     say(
         f"memory      {plan.nbytes / 2**20:,.1f} MiB, {saving / 2**20:,.1f} MiB more while a "
         "checkpoint is written"

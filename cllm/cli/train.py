@@ -11,7 +11,13 @@ import click
 from click.core import ParameterSource
 
 from cllm.cli.interrupt import Interrupt
-from cllm.cli.options import cache_option, paths_argument, settings_options, size_option
+from cllm.cli.options import (
+    cache_option,
+    lattice_option,
+    paths_argument,
+    settings_options,
+    size_option,
+)
 from cllm.cli.progress import corpus_progress, say, show_training
 from cllm.cli.request import Request
 from cllm.cli.summary import say_corpus, say_model
@@ -43,6 +49,7 @@ if TYPE_CHECKING:
 @size_option("num_layers", 4, "L, layers.")
 @size_option("num_heads", 4, "H, attention heads; has to divide the width of an embedding.")
 @size_option("ff_dim", 512, "F, width of the feed-forward layer.")
+@lattice_option
 @settings_options(Settings)
 @settings_options(RunSettings)
 @cache_option

@@ -26,7 +26,8 @@ SINES = np.roll(COSINES, 3)
 
 def symmetry_class(ids: Array) -> Array:
     """g = i mod 12 of ids."""
-    return np.mod(ids, ORDER)
+    classes: Array = np.mod(ids, ORDER)
+    return classes
 
 
 def symmetry_distance(i: Array, j: Array) -> Array:
@@ -35,7 +36,8 @@ def symmetry_distance(i: Array, j: Array) -> Array:
     A metric on classes; on ids a pseudometric, as those of one class lie at distance 0.
     """
     apart = np.mod(np.subtract(i, j), ORDER)
-    return np.minimum(apart, ORDER - apart)
+    shorter: Array = np.minimum(apart, ORDER - apart)
+    return shorter
 
 
 def mean_symmetry_distance(vocab_size: int) -> float:

@@ -123,7 +123,7 @@ class Checkpoint:
             raise CllmError(
                 f"format {version!r:.80}, but CLLM {cllm.__version__} reads format {FORMAT}"
             )
-        config = _record(metadata, "config", Config)
+        config = Config.from_dict(_value(metadata, "config", dict))
         # The count first: a configuration may ask for more tensors than could be listed.
         if len(tensors) != len(_PREFIXES) * (1 + config.num_layers * len(LAYER_TENSORS)):
             raise CllmError(f"{len(tensors)} tensors do not fit {config}")
@@ -178,7 +178,7 @@ class Checkpoint:
             "format": FORMAT,
             "version": self.version,
             "isa": self.isa,
-            "config": asdict(self.config),
+            "config": self.config.to_dict(),
             "settings": asdict(self.settings),
             "run_settings": asdict(self.run_settings),
             "tokenizer_settings": asdict(self.tokenizer_settings),

@@ -9,11 +9,12 @@ from __future__ import annotations
 import re
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from cllm.check import check_size
+from cllm.config import SIZES as CONFIG_SIZES
 from cllm.config import Config
 from cllm.errors import CllmError
 from cllm.harness.bench.task import Kind
@@ -49,7 +50,7 @@ class Configuration:
     def sizes(self, kind: Kind) -> dict[str, int]:
         """All sizes that decide how long a kind of work takes, by name."""
         setting = self.setting
-        sizes = setting.config.to_dict()
+        sizes = setting.config.sizes
         sizes |= {"batch_size": setting.batch_size, "seq_len": setting.seq_len}
         return sizes | ({"calls_at_once": self.calls_at_once} if kind is Kind.STEPS else {})
 
@@ -71,7 +72,7 @@ CONFIGURATIONS = {
     )
 }
 
-SIZES = (*(field.name for field in fields(Config)), "batch_size", "seq_len")
+SIZES = (*CONFIG_SIZES, "batch_size", "seq_len")
 OPTIONAL = ("steps_at_once", "generates")
 NAME = re.compile(r"[\w-]+", re.ASCII)
 

@@ -194,7 +194,7 @@ def build(
         BUILD_LIMIT,
         module=competitor.module,
         kind=kind,
-        sizes=list(setting.config.to_dict().values()),
+        sizes=list(setting.config.sizes.values()),
         batch=[setting.batch_size, setting.seq_len],
         seed=seed,
         calls_at_once=configuration.calls_at_once,

@@ -43,7 +43,7 @@ def memory(name: str, threads: int, configuration: Configuration) -> dict[str, A
             LIMIT,
             name=name,
             threads=threads,
-            sizes=list(setting.config.to_dict().values()),
+            sizes=list(setting.config.sizes.values()),
             batch=[setting.batch_size, setting.seq_len],
         )
     return {

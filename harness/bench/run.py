@@ -134,7 +134,7 @@ def _had(missing: list[dict[str, Any]], figure: str, measured: Callable[[], Any]
 def _operations(configuration: Configuration, seed: int) -> list[dict[str, Any]]:
     """Rows of single operations, on one thread."""
     setting = configuration.setting
-    sizes, batch = [*setting.config.to_dict().values()], [setting.batch_size, setting.seq_len]
+    sizes, batch = [*setting.config.sizes.values()], [setting.batch_size, setting.seq_len]
     with Worker(thread_variables(1)) as worker:
         reply = worker.ask("operations", OPERATIONS_LIMIT, sizes=sizes, batch=batch, seed=seed)
     rows: list[dict[str, Any]] = reply["rows"]

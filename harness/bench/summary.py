@@ -43,7 +43,7 @@ def summarize(contest: Contest, seed: int) -> Summary:
     return {
         "configuration": contest.configuration.name,
         "kind": str(contest.kind),
-        "sizes": setting.config.to_dict(),
+        "sizes": setting.config.sizes,
         "batch_size": setting.batch_size,
         "seq_len": setting.seq_len,
         "calls_at_once": contest.configuration.calls_at_once,

@@ -232,7 +232,7 @@ def prepare_work(benchmark: Benchmark, seed: int, path: Path) -> Work:
     parameters = workload.parameters.astype(np.float32)
     np.savez(path, parameters=parameters, tokens=workload.tokens, targets=workload.targets)
     checked = CHECKED_STEPS if benchmark.kind.is_training else workload.new_tokens
-    sizes = list(workload.setting.config.to_dict().values())
+    sizes = list(workload.setting.config.sizes.values())
     return Work(str(benchmark.kind), sizes, benchmark.threads, path, checked)
 
 

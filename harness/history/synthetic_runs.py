@@ -70,7 +70,7 @@ def draw_works(generator: np.random.Generator) -> list[Work]:
         CONFIGURATIONS.values(), KINDS, CANDIDATES, (1, 2)
     ):
         setting = configuration.setting
-        sizes = setting.config.to_dict() | {
+        sizes = setting.config.sizes | {
             "batch_size": setting.batch_size,
             "seq_len": setting.seq_len,
         }

@@ -24,7 +24,7 @@ from typing import Any
 
 import altair as alt
 
-from cllm.config import Config
+from cllm.config import SIZES, Config
 from cllm.errors import CllmError
 from cllm.harness.bench.bandwidth import token_bytes
 from cllm.harness.cases import Setting
@@ -67,7 +67,7 @@ class Point:
 def intensity(sizes: Mapping[str, int], is_training: bool, flops: float) -> float | None:
     """FLOP/byte of one step or one token; None where the sizes are not those of a model."""
     try:
-        config = Config(**{name: sizes[name] for name in Config.__dataclass_fields__})
+        config = Config(**{name: sizes[name] for name in SIZES})
         setting = Setting(config, sizes["batch_size"], sizes["seq_len"])
     except (KeyError, CllmError):
         return None

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, fields, is_dataclass
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
-from cllm.config import Config
+from cllm.config import SIZES
 from cllm.harness.bench.task import Kind
 
 Schema = dict[str, Any]
@@ -102,7 +102,7 @@ _ENTRY = also(
 _CONTEST = record(
     configuration=TEXT,
     kind={"enum": [str(kind) for kind in Kind]},
-    sizes=record(**dict.fromkeys(Config.__dataclass_fields__, COUNT)),
+    sizes=record(**dict.fromkeys(SIZES, COUNT)),
     batch_size=COUNT,
     seq_len=COUNT,
     best_peer=optional(TEXT),
