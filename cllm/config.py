@@ -6,7 +6,7 @@ Leaves out: batch shape, threads and dtype (`cllm.plan`), how it is trained (`cl
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from cllm.check import MAX_ELEMENTS, check_size
@@ -37,7 +37,7 @@ class Config:
     """H; a head is D/H wide."""
     ff_dim: int
     """F, width of the feed-forward layer."""
-    lattice: Lattice = PLAIN
+    lattice: Lattice = field(default=PLAIN, kw_only=True)
     """The parts of the lattice that it has."""
 
     def __post_init__(self) -> None:

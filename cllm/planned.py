@@ -18,6 +18,7 @@ from cllm.check import check_size
 from cllm.config import Config
 from cllm.errors import CllmError
 from cllm.lattice.features import lattice_positions
+from cllm.lattice.parts import SHARED
 from cllm.layout import tensor_views
 from cllm.plan import (
     Buffer,
@@ -38,6 +39,8 @@ class Planned(ABC):
     """What the implementation computes in."""
     parts: ClassVar[frozenset[Operation]] = frozenset(Operation)
     """What the implementation has; checks for the rest say "not applicable"."""
+    lattice_parts: ClassVar[frozenset[str]] = SHARED
+    """Parts of the lattice that the implementation has; a plan with another one is refused."""
     parallel: ClassVar[bool] = False
     """Whether the implementation uses the planned threads."""
     allocates_in_step: ClassVar[bool] = True
@@ -58,6 +61,8 @@ class Planned(ABC):
         wanted = check_operations(operations)
         if not wanted <= cls.parts:
             raise CllmError(f"{cls.__name__} does not offer {sorted(wanted - cls.parts)}")
+        if missing := {*config.lattice.to_dict()} - cls.lattice_parts:
+            raise CllmError(f"{cls.__name__} has no lattice {', '.join(sorted(missing))}")
         check_size("batch_size", batch_size)
         check_size("seq_len", seq_len)
         threads = check_threads(threads)

@@ -196,7 +196,7 @@ class _Stages:
 
     @property
     def config(self) -> Config:
-        return Config(self.corpus.tokenizer.vocab_size, **SIZES)
+        return Config.from_dict({"vocab_size": self.corpus.tokenizer.vocab_size, **SIZES})
 
     def train(self) -> tuple[Lockstep | None, list[Verdict]]:
         """Both side by side."""

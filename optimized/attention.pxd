@@ -1,5 +1,7 @@
 from .kernels cimport Rows
 
+cdef tuple sizes(object qkv, object num_heads)
+
 cdef void attention_forward_body(
     float *out, const float *start, float *lse, const float *qkv, float *scratch, float *panel,
     Py_ssize_t T, Py_ssize_t D, Py_ssize_t H, Rows pairs,

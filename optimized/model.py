@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cllm.decoder import Sampling
+from cllm.lattice.parts import PARTS
 from cllm.model import Model as Interface
 from cllm.model import Update, update_rows
 from cllm.optimized.adam import NORM_BLOCK
@@ -26,6 +27,7 @@ from cllm.plan import Buffer, Buffers, Operation, Plan, Role
 class Model(Interface):
     """`cllm.Model` in Cython and OpenMP; see there."""
 
+    lattice_parts = frozenset(PARTS)
     parallel = parallel
     allocates_in_step = False
     isa = isa

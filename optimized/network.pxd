@@ -63,6 +63,7 @@ cdef struct Net:
     const Activations *a
     Common c
     Barrier *barrier
+    bint symmetry  # whether the lattice has it
 
 cdef struct Hyper:
     # cllm.Update as C numbers, in its order; clip is infinite where it is off.

@@ -27,6 +27,7 @@ from .linear cimport (
 )
 from .reduction cimport ROW_BLOCK, add_blocks_body, block_sums_body
 from .residual cimport residual_forward_body
+from .symmetry cimport symmetry_backward_body, symmetry_decode_body, symmetry_forward_body
 from .unembedding cimport (
     unembedding_backward_input_body, unembedding_backward_weight_body, unembedding_forward_body,
 )
@@ -80,6 +81,8 @@ cdef void forward_body(
                 a.ln1, a.ln1_mean, a.ln1_rstd, x, w.ln1_gain, w.ln1_shift, D, some
             )
             linear_forward_body(a.qkv, NULL, 0, a.ln1, w.qkv_weight, panel, D, 3 * D, some)
+            if net.symmetry:
+                symmetry_forward_body(a.qkv, tokens, D, net.H, some)
         if meet:
             team_barrier(net.barrier, threads)  # attention reads all rows of a sequence
         attention_forward_body(
@@ -177,8 +180,8 @@ cdef void vector_body(
 
 
 cdef void backward_layer_body(
-    const Net *net, Gradients how, Py_ssize_t layer, Py_ssize_t B, Py_ssize_t T,
-    int thread, int threads,
+    const Net *net, Gradients how, const int *tokens, Py_ssize_t layer, Py_ssize_t B,
+    Py_ssize_t T, int thread, int threads,
 ) noexcept nogil:
     """From the gradient of a layer's output to that of its input, and to its tensors'."""
     cdef Py_ssize_t N = B * T, D = net.D, F = net.F
@@ -217,6 +220,8 @@ cdef void backward_layer_body(
     )
     if meet:
         team_barrier(net.barrier, threads)  # rows of dqkv come from several heads
+    if net.symmetry:
+        symmetry_backward_body(a.qkv, tokens, D, net.H, rows)
     linear_backward_input_body(a.x_mid, a.qkv, w.qkv_weight, panel, D, 3 * D, rows)
     layernorm_backward_body(
         a.x_out, ln1_sums, a.x_mid, a.x_out, x, a.ln1_mean, a.ln1_rstd, w.ln1_gain, D, rows
@@ -252,7 +257,7 @@ cdef void backward_from_logits_body(
     )
     team_barrier(net.barrier, threads)  # x_out has been read: its rows get their gradient
     for layer in range(net.L - 1, -1, -1):
-        backward_layer_body(net, how, layer, B, T, thread, threads)
+        backward_layer_body(net, how, tokens, layer, B, T, thread, threads)
     embedding_backward_body(net.dembedding, net.a.x_out, tokens, N, D, ids)
     use(net, how, net.dembedding, ids.start * D, ids.stop * D)
 
@@ -357,6 +362,8 @@ cdef void decode_body(
                 qkv + third * D, normed, w.qkv_weight + third * D, NULL, D, 3 * D,
                 heads.start * width, heads.stop * width,
             )
+        if net.symmetry:
+            symmetry_decode_body(qkv, c.window[position], D, net.H, heads)
         attention_decode_body(attn, a.keys, a.values, qkv, scores, position, D, net.H, heads)
         team_barrier(net.barrier, threads)  # the residual stream gets all heads
         residual_forward_body(x, x, attn, D, one)

@@ -115,6 +115,7 @@ cdef class Network:
         net.V, net.D, net.L = config.vocab_size, config.embed_dim, config.num_layers
         net.H, net.F, net.T = config.num_heads, config.ff_dim, plan.seq_len
         net.P, self.threads = config.num_parameters, plan.threads
+        net.symmetry = config.lattice.symmetry
         net.tiles, net.panel = scratch_floats(net.T, net.D, net.H)
         layers = [f"layer{layer}." for layer in range(config.num_layers)]
         tensors = [name for name, *_ in LAYER_TENSORS]

@@ -12,6 +12,7 @@ from typing import Any
 
 from cllm.decoder import Sampling
 from cllm.errors import CllmError
+from cllm.lattice.parts import PARTS
 from cllm.model import Model as Interface
 from cllm.model import Update
 from cllm.plan import Buffer, Operation, Plan, activation_buffers
@@ -25,6 +26,7 @@ class Model(Interface):
     """`cllm.Model` in NumPy; see there."""
 
     dtypes = ("float32", "float64", "complex128")
+    lattice_parts = frozenset(PARTS)
 
     @classmethod
     def _buffers(cls, shape: Plan) -> Iterator[Buffer]:
@@ -36,8 +38,7 @@ class Model(Interface):
         yield from activation_buffers(shape)
 
     def _forward(self, batch_size: int, seq_len: int) -> None:
-        config = self.config
-        forward(self.tensors(), self.activations(), config.num_layers, config.num_heads)
+        forward(self.tensors(), self.activations(), self.config)
 
     def _loss(self, batch_size: int, seq_len: int, divisor: float) -> Any:
         a = self.activations()
@@ -46,11 +47,11 @@ class Model(Interface):
         return a["losses"].sum(dtype=wide).item() / divisor
 
     def _backward(self, batch_size: int, seq_len: int, divisor: float) -> None:
-        config, a = self.config, self.activations()
+        a = self.activations()
         dlogits = a["logits"].copy()  # (B,T,V)
         cross_entropy_backward(dlogits, a["logits"], a["targets"], divisor)
         p, g = self.tensors(), self.tensors("gradients")
-        backward(p, g, a, dlogits, config.num_layers, config.num_heads)
+        backward(p, g, a, dlogits, self.config)
 
     def _update(self, update: Update) -> None:
         norm = 0.0 if update.clip is None else global_norm(self.gradients)
@@ -68,9 +69,7 @@ class Model(Interface):
         )
 
     def _decode(self, position: int) -> None:
-        config = self.config
-        buffers = dict(self._buffers_given)
-        decode(self.tensors(), buffers, position, config.num_layers, config.num_heads)
+        decode(self.tensors(), dict(self._buffers_given), position, self.config)
 
     def _sample(self, sampling: Sampling, uniform: float) -> int:
         return sample(

@@ -11,26 +11,30 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cllm.config import Config
 from cllm.reference.attention import attention_backward, attention_decode, attention_forward
 from cllm.reference.embedding import embedding_backward, embedding_forward
 from cllm.reference.gelu import gelu_backward, gelu_forward
 from cllm.reference.layernorm import layernorm_backward, layernorm_forward
 from cllm.reference.linear import linear_backward, linear_forward
 from cllm.reference.residual import residual_forward
+from cllm.reference.symmetry import symmetry_backward, symmetry_forward
 from cllm.reference.unembedding import unembedding_backward, unembedding_forward
 
 Arrays = dict[str, NDArray[Any]]
 
 
-def forward(p: Arrays, a: Arrays, num_layers: int, num_heads: int) -> None:
+def forward(p: Arrays, a: Arrays, config: Config) -> None:
     """From `tokens` to `logits`: parameters p by tensor name, buffers a by name."""
     embedding_forward(a["x0"], a["tokens"], p["embedding"], a["positions"])
     x = a["x0"]  # (B,T,D)
-    for layer in range(num_layers):
+    for layer in range(config.num_layers):
         w, c = _of_layer(p, layer), _of_layer(a, layer)
         layernorm_forward(c["ln1"], c["ln1_mean"], c["ln1_rstd"], x, w["ln1_gain"], w["ln1_shift"])
         linear_forward(c["qkv"], c["ln1"], w["qkv_weight"], None)
-        attention_forward(c["attn"], c["attn_lse"], c["qkv"], num_heads)
+        if config.lattice.symmetry:
+            symmetry_forward(c["qkv"], a["tokens"], config.num_heads)
+        attention_forward(c["attn"], c["attn_lse"], c["qkv"], config.num_heads)
         residual_forward(c["x_mid"], x, c["attn"])
 
         x = c["x_mid"]
@@ -43,14 +47,12 @@ def forward(p: Arrays, a: Arrays, num_layers: int, num_heads: int) -> None:
     unembedding_forward(a["logits"], x, p["embedding"])
 
 
-def backward(
-    p: Arrays, g: Arrays, a: Arrays, dlogits: NDArray[Any], num_layers: int, num_heads: int
-) -> None:
+def backward(p: Arrays, g: Arrays, a: Arrays, dlogits: NDArray[Any], config: Config) -> None:
     """Add to the gradients g by tensor name; dlogits (B,T,V)."""
-    inputs = [a["x0"]] + [a[f"layer{layer}.x_out"] for layer in range(num_layers)]
+    inputs = [a["x0"]] + [a[f"layer{layer}.x_out"] for layer in range(config.num_layers)]
     dx = np.empty_like(a["x0"])  # (B,T,D), the gradient of the residual stream
     unembedding_backward(dx, g["embedding"], dlogits, inputs[-1], p["embedding"])
-    for layer in reversed(range(num_layers)):
+    for layer in reversed(range(config.num_layers)):
         w, d, c = _of_layer(p, layer), _of_layer(g, layer), _of_layer(a, layer)
         # x_out = x_mid + ff: dx is the gradient of both
         dact = np.empty_like(c["ff_act"])  # (B,T,F)
@@ -70,7 +72,9 @@ def backward(
 
         # x_mid = x + attn: dx is the gradient of both
         dqkv = np.empty_like(c["qkv"])  # (B,T,3D)
-        attention_backward(dqkv, dx, c["qkv"], c["attn"], c["attn_lse"], num_heads)
+        attention_backward(dqkv, dx, c["qkv"], c["attn"], c["attn_lse"], config.num_heads)
+        if config.lattice.symmetry:
+            symmetry_backward(dqkv, a["tokens"], config.num_heads)
         linear_backward(dln, d["qkv_weight"], None, dqkv, c["ln1"], w["qkv_weight"])
         layernorm_backward(
             dx, d["ln1_gain"], d["ln1_shift"],
@@ -79,23 +83,25 @@ def backward(
     embedding_backward(g["embedding"], dx, a["tokens"])
 
 
-def decode(p: Arrays, a: Arrays, position: int, num_layers: int, num_heads: int) -> None:
+def decode(p: Arrays, a: Arrays, position: int, config: Config) -> None:
     """From the token at `position` of `window` and the cache to `next_logits` (V,).
 
     `forward` for one row of one token, with attention over the cache.
     """
     token = a["window"][None, position : position + 1]  # (1,1)
-    embedding = p["embedding"]  # (V,D)
+    embedding, heads = p["embedding"], config.num_heads  # (V,D)
     x = np.empty((1, 1, embedding.shape[1]), embedding.dtype)  # (1,1,D)
     embedding_forward(x, token, embedding, a["positions"][position:])
     normed, branch = np.empty_like(x), np.empty_like(x)  # (1,1,D)
     mean, rstd = np.empty_like(x[..., 0]), np.empty_like(x[..., 0])  # (1,1)
     qkv = np.empty((1, 1, 3 * x.shape[-1]), x.dtype)  # (1,1,3D)
-    for layer in range(num_layers):
+    for layer in range(config.num_layers):
         w, c = _of_layer(p, layer), _of_layer(a, layer)
         layernorm_forward(normed, mean, rstd, x, w["ln1_gain"], w["ln1_shift"])
         linear_forward(qkv, normed, w["qkv_weight"], None)
-        attention_decode(branch[0, 0], c["keys"], c["values"], qkv[0, 0], position, num_heads)
+        if config.lattice.symmetry:
+            symmetry_forward(qkv, token, heads)
+        attention_decode(branch[0, 0], c["keys"], c["values"], qkv[0, 0], position, heads)
         residual_forward(x, x, branch)
 
         hidden = np.empty((1, 1, w["ff_in_bias"].shape[0]), x.dtype)  # (1,1,F)

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cllm import CllmError, Config
-from cllm.lattice.parts import Lattice
+from cllm.lattice.parts import PARTS, Lattice
 from cllm.layout import initialize, tensor_shapes, tensor_views
 from cllm.positions import sinusoidal_positions
 
@@ -57,7 +57,7 @@ def test_foreign_dictionaries_are_refused(sizes: object) -> None:
 
 
 def test_a_lattice_is_part_of_the_configuration() -> None:
-    config = Config(381, 64, 2, 4, 128, Lattice(positions=True))
+    config = Config(381, 64, 2, 4, 128, lattice=Lattice(positions=True))
     assert config.to_dict() == {**SMALL.to_dict(), "lattice": {"positions": True}}
     assert Config.from_dict(config.to_dict()) == config != SMALL
     assert Config.from_dict({**SMALL.to_dict(), "lattice": {}}) == SMALL
@@ -69,11 +69,13 @@ def test_a_lattice_is_part_of_the_configuration() -> None:
 
 
 def test_parts_of_a_lattice_have_names() -> None:
-    assert Lattice.of(["positions", "init"]) == Lattice.of(["all"]) == Lattice(True, True)
+    assert Lattice.of([*PARTS]) == Lattice.of(["all"]) == Lattice(True, True, True)
     assert not Lattice.of(["none"])
     assert str(Lattice.of(["init"])) == "init"
     assert str(Lattice()) == "none"
-    with pytest.raises(CllmError, match="must be of init, positions, all or none: got 'int'"):
+    with pytest.raises(
+        CllmError, match="must be of symmetry, init, positions, all or none: got 'int'"
+    ):
         Lattice.of(["int"])
 
 

@@ -13,9 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from cllm import Config
+from cllm import CllmError, Config, Model, Update
 from cllm.lattice.features import lattice_embedding, lattice_positions
-from cllm.lattice.parts import Lattice
+from cllm.lattice.parts import PARTS, Lattice
 from cllm.lattice.primes import (
     factorize,
     first_primes,
@@ -268,19 +268,59 @@ def test_no_two_positions_are_alike() -> None:
 
 # -- models ----------------------------------------------------------------------------------
 
+ALL = Lattice.of(["all"])
+CONFIG = Config(30, 12, 2, 4, 8, lattice=ALL)
+"""Heads of an odd width."""
 
-def test_the_parts_reach_both_models() -> None:
-    config = Config(30, 8, 1, 2, 8, Lattice.of(["all"]))
-    start = initialize(config, np.random.default_rng(0))
-    assert (start != initialize(replace(config, lattice=Lattice()), np.random.default_rng(0))).any()
-    logits = []
-    tokens = np.arange(24, dtype=np.int32).reshape(2, 12)
-    for kind in (Reference, Optimized):
-        model = kind.create(config, 2, 12, start)
-        logits.append(model.forward(tokens).copy())
-        np.testing.assert_allclose(
-            model.activations()["positions"], lattice_positions(12, 8), atol=1e-7
+
+@pytest.mark.parametrize("part", PARTS)
+def test_each_part_makes_another_model(part: str) -> None:
+    plain = replace(CONFIG, lattice=Lattice())
+    start = initialize(plain, np.random.default_rng(0))
+    config = replace(plain, lattice=Lattice.of([part]))
+    other = initialize(config, np.random.default_rng(0))
+    tokens = np.arange(36, dtype=np.int32).reshape(3, 12) % 30
+    logits = [
+        kind.create(c, 3, 12, p).forward(tokens).copy()
+        for kind, c, p in (
+            (Reference, plain, start),
+            (Reference, config, other),
+            (Optimized, config, other),
         )
-    np.testing.assert_allclose(*logits, rtol=0, atol=1e-5)
-    plain = Reference.create(replace(config, lattice=Lattice()), 2, 12, start)
-    assert np.abs(plain.forward(tokens) - logits[0]).max() > 1e-3
+    ]
+    assert np.abs(logits[0] - logits[1]).max() > 1e-4
+    np.testing.assert_allclose(logits[1], logits[2], rtol=0, atol=1e-5)
+
+
+def test_training_gives_the_same_bytes_for_every_number_of_threads() -> None:
+    config = Config(500, 52, 2, 4, 96, lattice=ALL)
+    generator = np.random.default_rng(0)
+    start = initialize(config, generator)
+    tokens, targets = generator.integers(0, 500, (2, 8, 40), np.int32)
+    bytes_of = set()
+    for threads in (1, 2, 3):
+        model = Optimized.create(config, 8, 40, start, threads=threads)
+        for step in range(1, 4):
+            model.step(tokens, targets, Update(step, 1e-2))
+        bytes_of.add(model.parameters.tobytes())
+    assert len(bytes_of) == 1
+
+
+@pytest.mark.parametrize("kind", [Reference, Optimized])
+def test_generation_is_the_training_forward(kind: type[Model]) -> None:
+    operations = ("evaluation", "generation")
+    start = initialize(CONFIG, np.random.default_rng(0))
+    model = kind.create(CONFIG, 1, 12, start, operations=operations)
+    tokens = np.arange(11, dtype=np.int32)[None]
+    expected = model.forward(tokens)[0, -1].copy()
+    model.reset()
+    found = model.feed(tokens[0])
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5)
+
+
+def test_a_model_without_a_part_refuses_it() -> None:
+    class Plain(Reference):
+        lattice_parts = Reference.lattice_parts - {"symmetry"}
+
+    with pytest.raises(CllmError, match="Plain has no lattice symmetry"):
+        Plain.plan(CONFIG, 1, 1)

@@ -25,6 +25,7 @@ from cllm.harness.tolerance import (
     compare_tensors,
     loss_tolerance,
 )
+from cllm.lattice.parts import PLAIN, Lattice
 from cllm.optimized import Model as Optimized
 from cllm.optimized.kernels import available, exp
 from cllm.optimized.region import is_trial
@@ -62,12 +63,21 @@ def test_same_bytes_for_every_number_of_threads(threads: int) -> None:
     heads=st.integers(1, 5), width=st.integers(1, 20), v=st.integers(2, 300),
     layers=st.integers(1, 3), f=st.integers(4, 70), rows=st.integers(1, 4),
     time=st.integers(1, 40), seed=st.integers(0, 2**32),
+    lattice=st.sampled_from([PLAIN, Lattice.of(["all"])]),
 )  # fmt: skip
 def test_agrees_with_the_reference_on_drawn_configurations(
-    heads: int, width: int, v: int, layers: int, f: int, rows: int, time: int, seed: int
+    heads: int,
+    width: int,
+    v: int,
+    layers: int,
+    f: int,
+    rows: int,
+    time: int,
+    seed: int,
+    lattice: Lattice,
 ) -> None:
     """From four elements a tensor on: the error of a single one says little about another's."""
-    config = Config(v, heads * width, layers, heads, f)
+    config = Config(v, heads * width, layers, heads, f, lattice=lattice)
     assume(config.embed_dim >= 4)
     assert_agrees(draw_case(Setting(config, rows, time), seed))
 

@@ -13,12 +13,15 @@ from numpy.typing import NDArray
 
 from cllm import Config, Sampling, Update
 from cllm.harness.cases import draw_batches, draw_parameters
+from cllm.lattice.parts import Lattice
 from cllm.reference import Model
 from cllm.reference.attention import attention_forward
 from cllm.reference.gelu import gelu_forward
 from cllm.reference.sampling import sample
 
 COMPLEX_STEP = 1e-30
+
+ALL = Lattice.of(["all"])
 
 
 @st.composite
@@ -112,6 +115,9 @@ def test_gradients_equal_the_complex_step(
         (Config(5, 9, 2, 3, 1), 3, 1),  # T 1
         (Config(3, 5, 1, 1, 7), 1, 1),
         (Config(2, 1, 1, 1, 1), 1, 2),  # D 1: everything behind a norm is its shift
+        (Config(30, 8, 2, 2, 5, lattice=ALL), 2, 4),
+        (Config(25, 10, 2, 2, 4, lattice=ALL), 2, 3),  # an odd D/H
+        (Config(13, 7, 1, 7, 3, lattice=ALL), 1, 5),
     ],
     ids=str,
 )

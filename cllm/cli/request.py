@@ -40,7 +40,11 @@ class Request:
         """From options by name; raises `CllmError` for a value that is not allowed."""
         return cls(
             TokenizerSettings(options["tokenizer"], options["vocab_size"], options["lowercase"]),
-            Config(options["vocab_size"], *(options[name] for name in (*SIZES, "lattice"))),
+            Config(
+                options["vocab_size"],
+                *(options[name] for name in SIZES),
+                lattice=options["lattice"],
+            ),
             Settings(**{setting.name: options[setting.name] for setting in fields(Settings)}),
             RunSettings(**{setting.name: options[setting.name] for setting in fields(RunSettings)}),
         )

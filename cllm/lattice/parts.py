@@ -16,6 +16,8 @@ class Lattice:
     Raises `CllmError` for what is neither true nor false.
     """
 
+    symmetry: bool = False
+    """Queries and keys are turned by the class of their token."""
     init: bool = False
     """The embedding starts as features of the tokens' places on the spiral."""
     positions: bool = False
@@ -57,6 +59,9 @@ class Lattice:
 
 
 PARTS = tuple(field.name for field in fields(Lattice))
+
+SHARED = frozenset(("init", "positions"))
+"""Those that every model has, as they lie in what it is given."""
 
 PLAIN = Lattice()
 """No part."""

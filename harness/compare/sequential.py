@@ -130,7 +130,8 @@ def _crossing(values: Floats, walsh: Floats, sign: int, most: float) -> float:
 
 def _ranks(count: int) -> Floats:
     """1, 2, ..., half of `count`, and from there on the same."""
-    return np.minimum(np.arange(1.0, count + 1), (count + 1) // 2)
+    ranks: Floats = np.minimum(np.arange(1.0, count + 1), (count + 1) // 2)
+    return ranks
 
 
 @functools.cache

@@ -90,8 +90,7 @@ class DeepLayersShareWeights(Reference):
 
     def _forward(self, *arguments: Any) -> None:
         shared = {name: self._shared(name) for name in self.tensors()}
-        config = self.config
-        forward(shared, self.activations(), config.num_layers, config.num_heads)
+        forward(shared, self.activations(), self.config)
 
     def _shared(self, name: str) -> Array:
         layer, _, tensor = name.partition(".")

@@ -31,7 +31,7 @@ class CopiesOnLoad(Reference):
 
     def _forward(self, *arguments: Any) -> None:
         weights = tensor_views(self.config, self.parameters if self.mine is None else self.mine)
-        forward(weights, self.activations(), self.config.num_layers, self.config.num_heads)
+        forward(weights, self.activations(), self.config)
 
 
 @caught_by("generation.together")
@@ -43,8 +43,7 @@ class DecodesWithOldWeights(Reference):
 
     def _decode(self, position: int) -> None:
         weights = {**self.tensors(), "embedding": self.embedding}
-        sizes = self.config.num_layers, self.config.num_heads
-        decode(weights, dict(self._buffers_given), position, *sizes)
+        decode(weights, dict(self._buffers_given), position, self.config)
 
 
 @caught_by("generation.together")

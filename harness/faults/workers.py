@@ -56,21 +56,18 @@ class RowsInThreads(Reference):
         return a | {name: a[name][row : row + 1] for name in names}
 
     def _forward(self, *arguments: Any) -> None:
-        config = self.config
-        self.share(
-            lambda row: forward(self.tensors(), self.row(row), config.num_layers, config.num_heads)
-        )
+        self.share(lambda row: forward(self.tensors(), self.row(row), self.config))
 
     def _backward(self, batch_size: int, seq_len: int, divisor: float) -> None:
         sums = self._buffers_given["row_gradients"]
 
         def compute(row: int) -> None:
-            a, config = self.row(row), self.config
+            a = self.row(row)
             dlogits = a["logits"].copy()
             cross_entropy_backward(dlogits, a["logits"], a["targets"], divisor)
             sums[row] = 0
-            g = tensor_views(config, sums[row])
-            backward(self.tensors(), g, a, dlogits, config.num_layers, config.num_heads)
+            g = tensor_views(self.config, sums[row])
+            backward(self.tensors(), g, a, dlogits, self.config)
 
         self.share(compute)
         for row in sums[:batch_size]:

@@ -30,6 +30,9 @@ LONG = {"B": 1, "T": 135, "D": 6, "H": 2, "F": 1, "V": 2, "K": 1, "M": 1, "P": 1
 VECTORS = ({"V": 1}, {"V": 65}, {"V": 1_000}, {"V": 10_007})
 """Of parameters, gradients and logits."""
 
+ANY_ID = 2**31 - 1
+"""Behind the last id of the largest vocabulary."""
+
 LARGE = {"B": 1, "T": 6, "D": 130, "V": 2**25 + 3}
 """An embedding of 4.4e9 elements: indices pass 2^31, 2^32 and, in bytes, 2^34."""
 
@@ -109,6 +112,12 @@ PAIRS = (
          writes={"out": "D"}, adds={"keys": "TD", "values": "TD"}, reads={"qkv": "3D"},
          scalars={"num_heads": "H", "position": "P"}, cases=(*CASES, LONG),
          valid=lambda sizes: _whole_heads(sizes) and sizes["P"] < sizes["T"]),
+    of_both("symmetry", "symmetry_forward",
+         adds={"qkv": "BT3D"}, ids={"tokens": ("BT", 0, ANY_ID)}, scalars={"num_heads": "H"},
+         valid=_whole_heads),
+    of_both("symmetry", "symmetry_backward",
+         adds={"dqkv": "BT3D"}, ids={"tokens": ("BT", 0, ANY_ID)}, scalars={"num_heads": "H"},
+         valid=_whole_heads),
     of_both("residual", "residual_forward",
          writes={"out": "BTD"}, reads={"x": "BTD", "branch": "BTD"}),
     of_both("gelu", "gelu_forward", writes={"out": "BTF"}, reads={"x": "BTF"}),

@@ -67,7 +67,7 @@ class Point:
 def intensity(sizes: Mapping[str, int], is_training: bool, flops: float) -> float | None:
     """FLOP/byte of one step or one token; None where the sizes are not those of a model."""
     try:
-        config = Config(**{name: sizes[name] for name in SIZES})
+        config = Config.from_dict({name: sizes[name] for name in SIZES})
         setting = Setting(config, sizes["batch_size"], sizes["seq_len"])
     except (KeyError, CllmError):
         return None
