@@ -60,11 +60,12 @@ class Setting:
 
 
 def describe(config: Config) -> str:
-    """The sizes of a network by their letters."""
-    return (
+    """The sizes of a network by their letters, and its lattice where it has one."""
+    sizes = (
         f"V {config.vocab_size} D {config.embed_dim} L {config.num_layers} "
         f"H {config.num_heads} F {config.ff_dim}"
     )
+    return f"{sizes} lattice {config.lattice}" if config.lattice else sizes
 
 
 SETTINGS = (

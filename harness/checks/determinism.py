@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -13,6 +15,7 @@ from cllm.harness.configurations import draw_settings, smallest_failing
 from cllm.harness.judge import name_smallest
 from cllm.harness.runner import build, first_difference, state
 from cllm.harness.verdict import Status, Verdict
+from cllm.lattice.parts import Lattice
 from cllm.model import Model
 from cllm.plan import Operation
 
@@ -79,7 +82,9 @@ def _same(candidate: type[Model], seed: int, others: list[tuple[str, int]]) -> V
                 return f"{where}, in {how}"
         return ""
 
-    work = [*WORK, *draw_settings(seed, DRAWN)]
+    lattice = Lattice.of(candidate.lattice_parts)
+    on_it = replace(BUSY, config=replace(BUSY.config, lattice=lattice))
+    work = [*WORK, on_it, *draw_settings(seed, DRAWN)]
     for setting in work:
         if where := difference(setting):
             smallest = smallest_failing(setting, lambda smaller: bool(difference(smaller)))

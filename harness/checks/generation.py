@@ -88,26 +88,31 @@ def cache(candidate: type[Model], reference: type[Model], seed: int) -> Verdict:
 
     Fed one by one and, after a reset, all at once. A full window keeps its last floor(T/2) tokens.
     """
+    return compare_cases(
+        partial(compare_contexts, candidate, reference), WINDOWS, seed, drawn=DRAWN
+    )
 
-    def compare_case(case: Case) -> list[Comparison]:
-        generator = np.random.default_rng([case.seed, case.draw])
-        count = 3 * case.setting.seq_len + 1  # not a whole number of slides
-        text = generator.integers(0, case.setting.config.vocab_size, count, np.int32)
-        contexts = list(slide(text, case.setting.seq_len))
-        exact, errors = calibrate(partial(_forward, reference, contexts), case)
-        model = build(candidate, case, operation=Operation.GENERATION)
-        comparisons = []
-        feeds = {"logits one by one": np.split(text, count), "logits at once": [text]}
-        for how, pieces in feeds.items():
-            model.reset()
-            fed = np.cumsum([len(piece) for piece in pieces]) - 1
-            got = {how: np.array([copy(model.feed(piece)) for piece in pieces])}
-            wanted, bounds = ({how: logits["logits"][fed]} for logits in (exact, errors))
-            comparisons += compare_tensors(got, wanted, bounds, FORWARD)
-            comparisons.append(compare(f"context after {how}", model.context, contexts[-1], 0.0))
-        return comparisons
 
-    return compare_cases(compare_case, WINDOWS, seed, drawn=DRAWN)
+def compare_contexts(
+    candidate: type[Model], reference: type[Model], case: Case
+) -> list[Comparison]:
+    """Logits after each token of a text that slides the window twice."""
+    generator = np.random.default_rng([case.seed, case.draw])
+    count = 3 * case.setting.seq_len + 1  # not a whole number of slides
+    text = generator.integers(0, case.setting.config.vocab_size, count, np.int32)
+    contexts = list(slide(text, case.setting.seq_len))
+    exact, errors = calibrate(partial(_forward, reference, contexts), case)
+    model = build(candidate, case, operation=Operation.GENERATION)
+    comparisons = []
+    feeds = {"logits one by one": np.split(text, count), "logits at once": [text]}
+    for how, pieces in feeds.items():
+        model.reset()
+        fed = np.cumsum([len(piece) for piece in pieces]) - 1
+        got = {how: np.array([copy(model.feed(piece)) for piece in pieces])}
+        wanted, bounds = ({how: logits["logits"][fed]} for logits in (exact, errors))
+        comparisons += compare_tensors(got, wanted, bounds, FORWARD)
+        comparisons.append(compare(f"context after {how}", model.context, contexts[-1], 0.0))
+    return comparisons
 
 
 def _forward(

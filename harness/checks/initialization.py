@@ -15,10 +15,19 @@ from cllm.harness.cases import describe
 from cllm.harness.checks.parts import Problems, check_parts
 from cllm.harness.trainer.parts import TrainerParts
 from cllm.harness.trainer.recorder import gradient
+from cllm.lattice.parts import Lattice
 from cllm.layout import tensor_views
 
-CONFIGS = (Config(160, 48, 2, 3, 64), Config(90, 32, 3, 2, 80))
-"""Each matrix has thousands of elements; a scale that is right for one alone is not for both."""
+CONFIGS = (
+    Config(160, 48, 2, 3, 64),
+    Config(90, 32, 3, 2, 80),
+    Config(70, 32, 2, 2, 64, lattice=Lattice(init=True)),
+)
+"""Each matrix has thousands of elements; a scale that is right for one alone is not for both. On
+the lattice the embedding is no matter of chance."""
+
+ROUNDING = 1e-5
+"""Of the norm of an embedding, relative; it may have been float32."""
 
 CHANCE = 1e-3
 """The share of numbers that may be equal by chance, in float32."""
@@ -36,7 +45,8 @@ def initialization(
 ) -> Problems:
     """Fresh parameters: E normal with D^(-3/4), matrices 0.02, W2 over sqrt(2L), gains 1, others 0.
 
-    In two networks. A gradient flows into every tensor; the same seed gives the same bytes, another
+    In two networks, and in a third that the lattice initialises: there every row of E has the norm
+    D^(-1/4). A gradient flows into every tensor; the same seed gives the same bytes, another
     one others. An honest candidate fails for less than one seed in a million: mean and standard
     deviation may be 6.5 standard errors off, sqrt(n) times the distance from the normal
     distribution is below 3.2.
@@ -55,6 +65,9 @@ def _problems(candidate: TrainerParts, config: Config, seed: int) -> Problems:
     yield from _no_flow(config, vector, seed)
     views = tensor_views(config, vector)
     for name, view in views.items():
+        if name == "embedding" and config.lattice.init:
+            yield from _not_of_one_norm(config, view.astype(np.float64))
+            continue
         if name.endswith("weight") or name == "embedding":
             yield from _not_normal(config, name, view.reshape(-1).astype(np.float64))
             continue
@@ -83,6 +96,13 @@ def _no_flow(config: Config, vector: NDArray[Any], seed: int) -> Problems:
     for name, tensor in found.items():
         if not tensor.any():
             yield f"no gradient flows into {name} at the fresh parameters: it stays as it is"
+
+
+def _not_of_one_norm(config: Config, embedding: NDArray[np.float64]) -> Problems:
+    """The first row whose norm is not D^(-1/4)."""
+    norms, wanted = np.sqrt(np.square(embedding).sum(-1)), config.embed_dim**-0.25
+    for i in np.flatnonzero(np.abs(norms - wanted) > ROUNDING * wanted)[:1]:
+        yield f"embedding row {i} has the norm {norms[i]:.4g} instead of {wanted:.4g}"
 
 
 def _not_normal(config: Config, name: str, values: NDArray[np.float64]) -> Problems:

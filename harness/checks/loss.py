@@ -47,21 +47,22 @@ LEARNING_STEPS = 150
 @check("loss.value", Operation.EVALUATION)
 def value(candidate: type[Model], reference: type[Model], seed: int) -> Verdict:
     """Loss and logits of one batch against float64."""
-
-    def compare_case(case: Case) -> list[Comparison]:
-        exact, errors = calibrate(partial(evaluate, reference), case, case.setting.neighbors)
-        got = evaluate(candidate, case, "float32")
-        tolerance = loss_tolerance(exact["loss"], errors["loss"])
-        loss = compare("loss", got["loss"], exact.pop("loss"), tolerance)
-        return [loss, *compare_tensors(got, exact, errors, FORWARD)]
-
     return compare_cases(
-        compare_case,
+        partial(compare_forward, candidate, reference),
         (*SETTINGS, *LARGE),
         seed,
         partial(activations.explain, candidate, reference),
         drawn=DRAWN,
     )
+
+
+def compare_forward(candidate: type[Model], reference: type[Model], case: Case) -> list[Comparison]:
+    """Loss and logits of a case."""
+    exact, errors = calibrate(partial(evaluate, reference), case, case.setting.neighbors)
+    got = evaluate(candidate, case, "float32")
+    tolerance = loss_tolerance(exact["loss"], errors["loss"])
+    loss = compare("loss", got["loss"], exact.pop("loss"), tolerance)
+    return [loss, *compare_tensors(got, exact, errors, FORWARD)]
 
 
 @check("loss.trajectory", Operation.TRAINING)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 
 from cllm.config import Config
 from cllm.harness.faults.catalogue import Array, plant_parts
+from cllm.lattice.parts import PLAIN
 from cllm.layout import initialize, tensor_views
 
 
@@ -81,6 +83,17 @@ def _one_width(config: Config, generator: np.random.Generator) -> Array:
     return parameters
 
 
+def _zero_rows(config: Config, generator: np.random.Generator) -> Array:
+    parameters = initialize(config, generator)
+    if config.lattice.init:
+        tensor_views(config, parameters)["embedding"][::6] = 0.0
+    return parameters
+
+
+def _no_lattice(config: Config, generator: np.random.Generator) -> Array:
+    return initialize(replace(config, lattice=PLAIN), generator)
+
+
 for _name, _story, _initialize in (
     ("ZeroWeights", "Zero-initialised weights through which no gradient flows", _zeros),
     ("ZeroGains", "LayerNorm gains of zero: nothing behind them learns", _zero_gains),
@@ -90,6 +103,16 @@ for _name, _story, _initialize in (
     ("EmbeddingForOneWidth", "Embeddings of 48^(-3/4), whatever D is", _one_width),
     ("UniformWeights", "Uniform weights of the right standard deviation", _uniform),
     ("LayersAlike", "Every layer a copy of the first", _same_layers),
+    (
+        "ZeroRowsOnTheLattice",
+        "On the lattice a sixth of the tokens starts at zero",
+        _zero_rows,
+    ),
+    (
+        "DrawnOffTheLattice",
+        "The standard initialisation where the lattice has one",
+        _no_lattice,
+    ),
     ("NoSeed", "Weights that no seed decides", _unseeded),
     ("OneSeedForAll", "The same weights for every seed", _one_seed),
 ):

@@ -71,6 +71,8 @@ def test_odd_parts_pass(odd: str, name: str) -> None:
         ("ZeroWeights", "training.initialization", "no gradient flows into layer0.qkv_weight"),
         ("OutputForTwoLayers", "training.initialization", "layer0.ff_out_weight: standard dev"),
         ("EmbeddingForOneWidth", "training.initialization", "embedding: standard deviation"),
+        ("ZeroRowsOnTheLattice", "training.initialization", "row 0 has the norm 0 instead of 0.42"),
+        ("DrawnOffTheLattice", "training.initialization", "embedding row 0 has the norm"),
     ],
 )
 def test_the_evidence_says_where(fault: str, check: str, evidence: str) -> None:
