@@ -43,9 +43,16 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> str:
     entries += [entry(f"row {i}", Outcome.SAME, 1.0 + i / 1e4) for i in range(40)]
     side = Side(EVIL, "revision", "1", {"sha": EVIL, "subject": EVIL, "dirty": True})
     comparison = Comparison(
-        "2026-11-20T12:00:00+00:00", side, side, entries, fingerprint(), "avx2",
-        {"minimum_effect": 0.02, EVIL: EVIL}, 9.0,
-    )  # fmt: skip
+        created="2026-11-20T12:00:00+00:00",
+        base=side,
+        head=side,
+        entries=entries,
+        machine=fingerprint(),
+        level="avx2",
+        probe=PROBE,
+        settings={"minimum_effect": 0.02, EVIL: EVIL},
+        seconds=9.0,
+    )
     folder: Path = tmp_path_factory.mktemp("report")
     source = folder / "comparison.json"
     source.write_text(json.dumps(comparison.to_dict() | {"probe": PROBE}))
