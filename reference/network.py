@@ -89,7 +89,8 @@ def decode(p: Arrays, a: Arrays, position: int, config: Config) -> None:
     `forward` for one row of one token, with attention over the cache.
     """
     token = a["window"][None, position : position + 1]  # (1,1)
-    embedding, heads = p["embedding"], config.num_heads  # (V,D)
+    embedding = p["embedding"]  # (V,D)
+    heads = config.num_heads
     x = np.empty((1, 1, embedding.shape[1]), embedding.dtype)  # (1,1,D)
     embedding_forward(x, token, embedding, a["positions"][position:])
     normed, branch = np.empty_like(x), np.empty_like(x)  # (1,1,D)

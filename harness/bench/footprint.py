@@ -6,7 +6,6 @@ says why.
 
 from __future__ import annotations
 
-import ctypes
 import gc
 import resource
 from pathlib import Path
@@ -19,6 +18,7 @@ from cllm.config import Config
 from cllm.harness.bench.configurations import Configuration
 from cllm.harness.bench.models import Found
 from cllm.harness.bench.process import Worker, thread_variables
+from cllm.harness.memory.leaks import give_back_free_memory
 from cllm.model import Update
 from cllm.registry import find_model
 
@@ -63,7 +63,7 @@ def measure(name: str, threads: int, sizes: list[int], batch: list[int]) -> dict
     parameters = np.full(config.num_parameters, 0.01, np.float32)
     tokens = np.zeros(batch, np.int32)
     gc.collect()
-    ctypes.CDLL(None).malloc_trim(0)  # else free memory of before would be used first
+    give_back_free_memory()  # else it would be used first
     before = resident_bytes()
     rows, time = batch
     model = kind.create(config, rows, time, parameters, threads=threads)

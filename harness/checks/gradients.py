@@ -6,13 +6,14 @@ they reach every parameter.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 from functools import partial
 
 import numpy as np
 
 from cllm.harness import activations
-from cllm.harness.cases import LARGE, MEDIUM, SETTINGS, TINY, Case, draw_case
+from cllm.harness.cases import LARGE, MEDIUM, SETTINGS, TINY, Case, Setting, draw_case
 from cllm.harness.checks.check import check
 from cllm.harness.judge import compare_cases
 from cllm.harness.runner import Arrays, build, calibrate, differentiate, tensors
@@ -61,19 +62,26 @@ def complex_step(candidate: type[Model], reference: type[Model], seed: int) -> V
 
     No backward pass stands behind that derivative, so a mistake in the reference's own is seen.
     """
+    return hold_derivatives(candidate, reference, TINY, seed)
+
+
+def hold_derivatives(
+    candidate: type[Model], reference: type[Model], settings: Iterable[Setting], seed: int
+) -> Verdict:
+    """The verdict over cases of these settings, small enough for a forward pass a parameter."""
     if "complex128" not in reference.dtypes:
         return Verdict(
             Status.NOT_APPLICABLE, f"{reference.__name__} does not compute in complex128"
         )
     return compare_cases(
-        partial(compare_derivatives, candidate, reference),
-        TINY,
+        partial(_compare_derivatives, candidate, reference),
+        settings,
         seed,
         partial(activations.explain, candidate, reference),
     )
 
 
-def compare_derivatives(
+def _compare_derivatives(
     candidate: type[Model], reference: type[Model], case: Case
 ) -> list[Comparison]:
     """Gradients of a case, and the reference's own, against the complex step."""

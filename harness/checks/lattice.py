@@ -15,11 +15,11 @@ from cllm.harness import activations
 from cllm.harness.cases import Case, Setting
 from cllm.harness.checks.check import check
 from cllm.harness.checks.generation import compare_contexts
-from cllm.harness.checks.gradients import compare_derivatives
+from cllm.harness.checks.gradients import hold_derivatives
 from cllm.harness.checks.loss import compare_forward
 from cllm.harness.judge import compare_cases
 from cllm.harness.tolerance import Comparison
-from cllm.harness.verdict import Status, Verdict
+from cllm.harness.verdict import Verdict
 from cllm.lattice.parts import Lattice
 from cllm.model import Model
 from cllm.plan import Operation
@@ -48,11 +48,7 @@ def value(candidate: type[Model], reference: type[Model], seed: int) -> Verdict:
 @check("lattice.gradients", Operation.TRAINING)
 def derivatives(candidate: type[Model], reference: type[Model], seed: int) -> Verdict:
     """Every tensor against the derivative of the reference's loss by the complex step."""
-    if "complex128" not in reference.dtypes:
-        return Verdict(
-            Status.NOT_APPLICABLE, f"{reference.__name__} does not compute in complex128"
-        )
-    return _hold(compare_derivatives, candidate, reference, TINY, seed)
+    return hold_derivatives(candidate, reference, _settings(candidate, reference, TINY), seed)
 
 
 @check("lattice.generation", Operation.GENERATION)
@@ -68,16 +64,21 @@ def _hold(
     shapes: Iterable[Setting],
     seed: int,
 ) -> Verdict:
-    """Each shape with every part that the network computes with, and with all of them."""
+    return compare_cases(
+        partial(compare, candidate, reference),
+        _settings(candidate, reference, shapes),
+        seed,
+        partial(activations.explain, candidate, reference),
+    )
+
+
+def _settings(
+    candidate: type[Model], reference: type[Model], shapes: Iterable[Setting]
+) -> list[Setting]:
+    """Each shape with every part that both networks compute with, and with all of them."""
     parts = sorted((candidate.lattice_parts & reference.lattice_parts) - {"init"})
-    settings = [
+    return [
         replace(shape, config=replace(shape.config, lattice=Lattice.of(chosen)))
         for chosen in [*([part] for part in parts), parts]
         for shape in shapes
     ]
-    return compare_cases(
-        partial(compare, candidate, reference),
-        settings,
-        seed,
-        partial(activations.explain, candidate, reference),
-    )

@@ -57,7 +57,7 @@ def counts(candidate: type[Model], reference: type[Model], seed: int) -> Verdict
             got = _train(candidate, parts, threads, case, "float32")
             found = [compare("losses", got["losses"], exact["losses"], tolerance)]
             found += compare_tensors(got, changes, errors, GRADIENTS)
-            how = f"{threads_of(threads)}"
+            how = threads_of(threads)
             comparisons += [replace(one, tensor=f"{one.tensor}, {how}") for one in found]
         return comparisons
 
