@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import resource
 import sqlite3
@@ -294,5 +295,5 @@ def test_a_full_disk_loses_nothing(path: Path) -> None:
             resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
         assert list(history.runs()) == [made()]
         assert history.add_many(synthetic_runs(5_000, 0)) == 32
-    check = sqlite3.connect(path).execute("PRAGMA integrity_check").fetchone()
-    assert check == ("ok",)
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)

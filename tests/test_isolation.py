@@ -61,10 +61,10 @@ def test_a_crash_after_the_verdict_is_a_failure() -> None:
 
 def test_a_hang_is_a_failure_that_says_where() -> None:
     start = time.monotonic()
-    verdict = isolate(exec, "import time\nwhile True: time.sleep(0.01)", limit=1)
+    verdict = isolate(exec, "import time\nwhile True: time.sleep(0.01)", limit=6)
     assert verdict.status is Status.FAIL
-    assert verdict.evidence == "hung: no verdict within 1 s, called at <string>:2 in <module>"
-    assert time.monotonic() - start < 30
+    assert verdict.evidence == "hung: no verdict within 6 s, called at <string>:2 in <module>"
+    assert time.monotonic() - start < 60
 
 
 def test_what_it_started_ends_with_it(tmp_path: Path) -> None:
@@ -157,7 +157,7 @@ if os.fork() == 0:
 while not os.path.exists({str(path)!r}) or not os.path.getsize({str(path)!r}):
     time.sleep(0.01)
 """
-    isolate(exec, code + "time.sleep(1000)", limit=1.5)
+    isolate(exec, code + "time.sleep(1000)", limit=8)
     with contextlib.suppress(ProcessLookupError):  # it has ended
         handle = os.pidfd_open(int(path.read_text()))
         assert select.select([handle], [], [], 10.0)[0]  # it ends

@@ -69,9 +69,9 @@ def test_every_fault_is_here() -> None:
 
 @pytest.mark.parametrize("fault", ["StepNeverEnds", "StepWaitsForever"])
 def test_a_hanging_step_is_ended_and_named(fault: str) -> None:
-    verdict = isolate(check_fault, fault, "threads.counts", 0, limit=2.5)
+    verdict = isolate(check_fault, fault, "threads.counts", 0, limit=15.0)
     assert verdict.status is Status.FAIL
-    assert "hung: no verdict within 2.5 s" in verdict.evidence
+    assert "hung: no verdict within 15 s" in verdict.evidence
     assert "faults/threads.py" in verdict.evidence
 
 
