@@ -65,9 +65,12 @@ class Config:
 
     @property
     def num_parameters(self) -> int:
-        """V·D + L·(3D² + 2DF + F + D + 4D)."""
+        """V·D + L·(3D² + 2DF + F + D + 4D), and 3LH where attention is on the lattice."""
         d, f = self.embed_dim, self.ff_dim
-        return self.vocab_size * d + self.num_layers * (3 * d * d + 2 * d * f + f + d + 4 * d)
+        layer = 3 * d * d + 2 * d * f + f + d + 4 * d
+        if self.lattice.attention:
+            layer += 3 * self.num_heads
+        return self.vocab_size * d + self.num_layers * layer
 
     @property
     def sizes(self) -> dict[str, int]:

@@ -1,7 +1,8 @@
 """Where each tensor lies in the one vector of parameters.
 
 Promises: one order for parameters, gradients and both Adam moments (E; then layer by layer Wqkv,
-W1, b1, W2, b2, LN1 gain and shift, LN2 gain and shift), no padding, no overlap, no gap.
+W1, b1, W2, b2, LN1 gain and shift, LN2 gain and shift, and the weights of the lattice's distances
+where its attention is on), no padding, no overlap, no gap.
 """
 
 from __future__ import annotations
@@ -28,14 +29,25 @@ LAYER_TENSORS = (
 )
 """Name and shape of the tensors of one layer, in their order."""
 
+LATTICE_TENSORS = (("lattice_weight", "H", "3"),)
+"""Those that each layer has at its end where attention is on the lattice."""
+
+LATTICE_START = -4.0
+"""The weights' first value: softplus(-4) = 0.018, so that attention starts nearly plain."""
+
+
+def layer_tensors(config: Config) -> tuple[tuple[str, ...], ...]:
+    """Name and axes of each tensor of a layer, in their order."""
+    return LAYER_TENSORS + (LATTICE_TENSORS if config.lattice.attention else ())
+
 
 def tensor_shapes(config: Config) -> dict[str, tuple[int, ...]]:
     """Shape of every parameter tensor by name (`embedding`, `layer0.qkv_weight`, ...), in order."""
     d, f = config.embed_dim, config.ff_dim
-    sizes = {"D": d, "3D": 3 * d, "F": f}
+    sizes = {"D": d, "3D": 3 * d, "F": f, "H": config.num_heads, "3": 3}
     shapes: dict[str, tuple[int, ...]] = {"embedding": (config.vocab_size, d)}
     for layer in range(config.num_layers):
-        for name, *axes in LAYER_TENSORS:
+        for name, *axes in layer_tensors(config):
             shapes[f"layer{layer}.{name}"] = tuple(sizes[axis] for axis in axes)
     return shapes
 
@@ -61,7 +73,7 @@ def initialize(config: Config, generator: np.random.Generator) -> NDArray[np.flo
     E is normal with standard deviation D^(-3/4): the logit of a token for itself is then about 1
     and the first loss about ln V; or `lattice_embedding`, of the same norm, where the lattice has
     `init`. The matrices have 0.02, those that write into the residual stream 0.02/sqrt(2L) (Radford
-    et al. 2019), gains 1, shifts and biases 0.
+    et al. 2019), gains 1, shifts and biases 0, weights of the lattice's distances `LATTICE_START`.
     """
     parameters = np.zeros(config.num_parameters)
     for name, view in tensor_views(config, parameters).items():
@@ -69,6 +81,8 @@ def initialize(config: Config, generator: np.random.Generator) -> NDArray[np.flo
             view[...] = lattice_embedding(config.vocab_size, config.embed_dim, generator)
         elif name == "embedding":
             view[...] = generator.normal(0.0, config.embed_dim**-0.75, view.shape)
+        elif name.endswith("lattice_weight"):
+            view[...] = LATTICE_START
         elif name.endswith("ff_out_weight"):
             view[...] = generator.normal(0.0, 0.02 / math.sqrt(2 * config.num_layers), view.shape)
         elif name.endswith("weight"):

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from cllm.check import MAX_SIZE, check_number, check_size
 from cllm.decoder import Decoder
 from cllm.errors import CllmError
+from cllm.lattice.parts import TERMS
 from cllm.plan import Operation
 
 IGNORED = -1
@@ -115,7 +116,8 @@ class Model(Decoder):
         """Sum over counted targets (B',T') int32 of -log softmax(logits)[target] / divisor.
 
         After `forward` of the same batch. A target of -1 is not counted; `divisor` defaults to
-        the number of counted targets. None counted: 0. (A complex number in complex128.)
+        the number of counted targets. None counted: 0. (A complex number in complex128.) Where the
+        lattice has a loss, each counted target brings `lattice_loss` along.
         """
         self._require(Operation.EVALUATION, after="forward")
         targets = self._check_batch("targets", targets, IGNORED, self._shape)
@@ -126,6 +128,25 @@ class Model(Decoder):
         loss: float = self._loss(*self._shape, self._divisor)
         self._done = "loss"
         return loss
+
+    @property
+    def lattice_terms(self) -> dict[str, Any]:
+        """The terms of the lattice loss by name, as the last `loss` or step found them.
+
+        Empty where the lattice has no loss. (Complex numbers in complex128.)
+        """
+        if not self.config.lattice.loss:
+            return {}
+        self._require_planned(Operation.EVALUATION)
+        _, *terms = self._buffers_given["lattice_terms"].tolist()
+        return dict(zip(TERMS, terms, strict=True))
+
+    @property
+    def lattice_loss(self) -> Any:
+        """The weighted sum of `lattice_terms`; 0 where the lattice has no loss."""
+        terms = self.lattice_terms
+        weights = dict(zip(TERMS, self.config.lattice.loss_weights, strict=True))
+        return sum((weights[name] * term for name, term in terms.items()), 0.0)
 
     def backward(self) -> None:
         """Add the gradient of the last `loss` to the gradients; consumes the activations."""

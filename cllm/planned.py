@@ -61,7 +61,7 @@ class Planned(ABC):
         wanted = check_operations(operations)
         if not wanted <= cls.parts:
             raise CllmError(f"{cls.__name__} does not offer {sorted(wanted - cls.parts)}")
-        if missing := {*config.lattice.to_dict()} - cls.lattice_parts:
+        if missing := {*config.lattice.parts} - cls.lattice_parts:
             raise CllmError(f"{cls.__name__} has no lattice {', '.join(sorted(missing))}")
         check_size("batch_size", batch_size)
         check_size("seq_len", seq_len)
@@ -226,6 +226,9 @@ def _shared_buffers(shape: Plan) -> Iterator[Buffer]:
         batch = (shape.batch_size, shape.seq_len)
         yield Buffer("tokens", batch, ids, Role.ACTIVATION)
         yield Buffer("targets", batch, ids, Role.ACTIVATION)
+        if config.lattice.loss:
+            wide = np.result_type(dtype, np.float64)
+            yield Buffer("lattice_terms", (4,), wide, Role.ACTIVATION)
     if Operation.TRAINING in shape.operations:
         yield Buffer("gradients", vector, dtype, Role.GRADIENT)
         yield Buffer("first_moment", vector, dtype, Role.OPTIMIZER_STATE)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from cllm.cli.options import cache_option, computing_options
+from cllm.cli.options import cache_option, computing_options, lattice_option
 from cllm.cli.progress import say
 from cllm.harness.display import Display, table
 from cllm.harness.lockstep import LEARNING_STEPS
@@ -15,6 +15,7 @@ from cllm.harness.selection import SUMMARIES
 from cllm.harness.verdict import Verdict, exit_status, first_failure
 from cllm.harness.verify import OUTPUT, STEPS
 from cllm.harness.verify import verify as run
+from cllm.lattice.parts import Lattice
 
 
 class VerifyCommand(click.Command):
@@ -44,6 +45,7 @@ class VerifyCommand(click.Command):
     multiple=True,
     help="Run this check alone, or a family such as loss; may be given again.  [default: all]",
 )
+@lattice_option
 @click.option(
     "--steps",
     type=click.IntRange(1),
@@ -74,6 +76,7 @@ def verify(
     threads: int,
     reference: str,
     checks: tuple[str, ...],
+    lattice: Lattice,
     steps: int,
     seed: int,
     output: Path,
@@ -83,7 +86,8 @@ def verify(
 
     Every check is run on random cases; both models are trained side by side on the text of files
     and folders, PATH..., by default the top-level modules of Python's standard library; and their
-    steps per second are measured.
+    steps per second are measured. The two that are trained and measured have the parts of
+    --lattice; that each part is right the checks lattice.* always ask.
 
     Exit status: 0 everything held, 1 a check failed, 3 nothing failed but a check is inconclusive.
     """
@@ -98,6 +102,7 @@ def verify(
                 model,
                 reference,
                 checks=checks,
+                lattice=lattice,
                 steps=steps,
                 seed=seed,
                 threads=threads,

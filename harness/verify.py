@@ -30,6 +30,7 @@ from cllm.harness.machine import fingerprint
 from cllm.harness.selection import AGREES, BENCHMARK, LEARNS, SUMMARIES, TAKE_TEXT, select
 from cllm.harness.text import unigram_entropy
 from cllm.harness.verdict import Status, Verdict, from_exception
+from cllm.lattice.parts import PLAIN, Lattice
 from cllm.layout import initialize
 from cllm.model import Model
 from cllm.plan import Operation, check_threads
@@ -74,6 +75,7 @@ def verify(
     reference: str = "reference",
     *,
     checks: Sequence[str] = (),
+    lattice: Lattice = PLAIN,
     steps: int = STEPS,
     seed: int = 0,
     threads: int = 0,
@@ -84,9 +86,10 @@ def verify(
     """Hold a candidate against a reference on the text of `paths`, by default `default_paths`.
 
     Both are names for `cllm.harness.conformance.candidate.find`. `checks` are names or families, by
-    default all of a model's. `threads` (0: every core) are the candidate's, in training and
-    measuring. On the way `progress(task, done, total)` is called, and `report(verdict)` once each
-    is known.
+    default all of a model's. The models that are trained and measured have the `lattice`; checks
+    have the parts that they are about. `threads` (0: every core) are the candidate's, in training
+    and measuring. On the way `progress(task, done, total)` is called, and `report(verdict)` once
+    each is known.
 
     Raises `CllmError` for bad input: an unknown model or check, a candidate that cannot train in
     float32, a reference without float32 and float64, a text too short for one batch.
@@ -121,7 +124,8 @@ def verify(
             progress=partial(progress, "reading text"),
         )
         batches = draw_batches(corpus.tokens, steps, seed)  # refused now, not after the checks
-        stages = _Stages(*models, corpus, batches, seed, threads, progress)
+        stages = _Stages(*models, corpus, lattice, batches, seed, threads, progress)
+        models[0].plan(stages.config, BATCH_SIZE, SEQ_LEN)  # refused now as well
         settings |= {
             "config": stages.config.to_dict(),
             "parameters": stages.config.num_parameters,
@@ -189,6 +193,7 @@ class _Stages:
     candidate: type[Model]
     reference: type[Model]
     corpus: Corpus
+    lattice: Lattice
     batches: Batch
     seed: int
     threads: int
@@ -196,7 +201,7 @@ class _Stages:
 
     @property
     def config(self) -> Config:
-        return Config.from_dict({"vocab_size": self.corpus.tokenizer.vocab_size, **SIZES})
+        return Config(self.corpus.tokenizer.vocab_size, **SIZES, lattice=self.lattice)
 
     def train(self) -> tuple[Lockstep | None, list[Verdict]]:
         """Both side by side."""

@@ -13,22 +13,29 @@ from libc.math cimport sqrt
 from libc.string cimport memcpy
 
 from .arguments cimport disjoint, floats, panels, shape_of
-from .kernels cimport Rows, attention_scratch, kernels, share, team_size
+from .kernels cimport (
+    LatticeBatch, LatticeHead, Rows, attention_scratch, kernels, lattice_head, lattice_weights,
+    share, team_size,
+)
 
 
 cdef void attention_forward_body(
     float *out, const float *start, float *lse, const float *qkv, float *scratch, float *panel,
-    Py_ssize_t T, Py_ssize_t D, Py_ssize_t H, Rows pairs,
+    Py_ssize_t T, Py_ssize_t D, Py_ssize_t H, const LatticeBatch *lattice, Rows pairs,
 ) noexcept nogil:
-    """Pairs of row and head of out = start + attention; a start of NULL is zero."""
+    """Pairs of row and head of out = start + attention; a start of NULL is zero, a lattice none."""
     cdef Py_ssize_t width = D // H, pair, at
     cdef const float *q
+    cdef LatticeHead head
     for pair in range(pairs.start, pairs.stop):
         at = pair // H * T * D + pair % H * width
         q = qkv + pair // H * T * 3 * D + pair % H * width
+        if lattice != NULL:
+            head = lattice_head(lattice, pair, T, H, width, scratch + attention_scratch(T, width))
         kernels.attention_forward(
             out + at, start + at if start != NULL else NULL, D, lse + pair * T,
             q, q + D, q + 2 * D, 3 * D, T, width, scratch, panel,
+            &head if lattice != NULL else NULL,
         )
 
 
@@ -49,25 +56,30 @@ def attention_forward(out, lse, qkv, num_heads, *, int threads=1):
     with nogil, parallel(num_threads=threads):
         attention_forward_body(
             out_, NULL, lse_, qkv_, &scratch[threadid(), 0], &panel[threadid(), 0], T, D, H,
-            share(B * H, 1, threadid(), team_size()),
+            NULL, share(B * H, 1, threadid(), team_size()),
         )
 
 
 cdef void attention_backward_body(
     float *dqkv, const float *dout, const float *qkv, const float *lse, float *scratch,
-    float *panel, Py_ssize_t T, Py_ssize_t D, Py_ssize_t H, Rows pairs,
+    float *panel, Py_ssize_t T, Py_ssize_t D, Py_ssize_t H, const LatticeBatch *lattice,
+    Rows pairs,
 ) noexcept nogil:
-    """Pairs of row and head of dqkv, which may be qkv."""
+    """Pairs of row and head of dqkv, which may be qkv, and of the lattice's sums."""
     cdef Py_ssize_t width = D // H, pair, at
     cdef const float *q
     cdef float *dq
+    cdef LatticeHead head
     for pair in range(pairs.start, pairs.stop):
         at = pair // H * T * 3 * D + pair % H * width
         q = qkv + at
         dq = dqkv + at
+        if lattice != NULL:
+            head = lattice_head(lattice, pair, T, H, width, scratch + attention_scratch(T, width))
         kernels.attention_backward(
             dq, dq + D, dq + 2 * D, dout + pair // H * T * D + pair % H * width, D,
             lse + pair * T, q, q + D, q + 2 * D, 3 * D, T, width, scratch, panel,
+            &head if lattice != NULL else NULL,
         )
 
 
@@ -87,22 +99,30 @@ def attention_backward(dqkv, dout, qkv, out, lse, num_heads, *, int threads=1):
     with nogil, parallel(num_threads=threads):
         attention_backward_body(
             dqkv_, dout_, qkv_, lse_, &scratch[threadid(), 0], &panel[threadid(), 0], T, D, H,
-            share(B * H, 1, threadid(), team_size()),
+            NULL, share(B * H, 1, threadid(), team_size()),
         )
 
 
 cdef void attention_decode_body(
     float *out, float *keys, float *values, const float *qkv, float *scores,
-    Py_ssize_t position, Py_ssize_t D, Py_ssize_t H, Rows heads,
+    Py_ssize_t position, Py_ssize_t D, Py_ssize_t H, const float *weight, const float *distances,
+    Rows heads,
 ) noexcept nogil:
-    """Heads of out and of the cache's row; scores is scratch of position + 1 floats."""
+    """Heads of out and of the cache's row; scores is scratch of position + 1 floats.
+
+    A weight (H,3) of the lattice, which may be NULL, is that of distances (3, position + 1).
+    """
     cdef Py_ssize_t width = D // H, seen = position + 1, h, at
     cdef float scale = <float> (1.0 / sqrt(<double> width)), total
+    cdef float[3] weights
     for h in range(heads.start, heads.stop):
         at = h * width
         memcpy(keys + position * D + at, qkv + D + at, width * sizeof(float))
         memcpy(values + position * D + at, qkv + 2 * D + at, width * sizeof(float))
         kernels.dots(seen, width, keys + at, D, qkv + at, scores)
+        if weight != NULL:
+            lattice_weights(weights, weight + 3 * h, width)
+            kernels.lattice_lower(scores, distances, seen, weights, seen)
         total = kernels.exp_sum(scores, scores, scale, scale * kernels.max(scores, seen), seen)
         kernels.gemv(width, seen, scores, values + at, D, out + at, NULL)
         kernels.scale(out + at, 1 / total, width)
@@ -128,7 +148,7 @@ def attention_decode(out, keys, values, qkv, position, num_heads, *, int threads
     with nogil, parallel(num_threads=threads):
         attention_decode_body(
             out_, keys_, values_, qkv_, &scores[threadid(), 0], at, D, H,
-            share(H, 1, threadid(), team_size()),
+            NULL, NULL, share(H, 1, threadid(), team_size()),
         )
 
 

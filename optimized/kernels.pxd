@@ -1,4 +1,48 @@
+from libc.stdint cimport int64_t
+
+cdef extern from "kernels/lattice.h":
+    enum:
+        LATTICE_COLUMNS
+        LATTICE_FIELDS
+    ctypedef struct LatticeTables:
+        const float *tokens
+        const int64_t *start
+        const int *inverse
+        const int *bound
+        const float *log
+        float turn
+    ctypedef struct LatticeTokens:
+        const int *ids
+        const float *fields
+        Py_ssize_t apart
+    ctypedef struct LatticeHead:
+        pass
+    ctypedef struct LatticeBatch:
+        const LatticeTables *tables
+        const int *tokens
+        const float *fields
+        const float *weights
+        double *sums
+    ctypedef struct LatticeGraph:
+        Py_ssize_t tokens
+        Py_ssize_t near
+        Py_ssize_t composites
+        const int *neighbour
+        const float *nearness
+        const int *composite
+        const int64_t *start
+        const int *prime
+        const float *exponent
+    Py_ssize_t lattice_scratch(Py_ssize_t T, Py_ssize_t queries) noexcept nogil
+    void lattice_weights(float *out, const float *w, Py_ssize_t width) noexcept nogil
+    LatticeHead lattice_head(
+        const LatticeBatch *batch, Py_ssize_t pair, Py_ssize_t T, Py_ssize_t H, Py_ssize_t width,
+        float *distances,
+    ) noexcept nogil
+
 cdef extern from "kernels/kernels.h":
+    enum:
+        ATTENTION_QUERIES
     ctypedef struct Kernels:
         const char *name
         void gemm(
@@ -45,12 +89,28 @@ cdef extern from "kernels/kernels.h":
         void attention_forward(
             float *out, const float *start, Py_ssize_t out_row, float *lse, const float *q,
             const float *k, const float *v, Py_ssize_t row, Py_ssize_t T, Py_ssize_t width,
-            float *scratch, float *panel,
+            float *scratch, float *panel, const LatticeHead *lattice,
         ) noexcept nogil
         void attention_backward(
             float *dq, float *dk, float *dv, const float *dout, Py_ssize_t out_row,
             const float *lse, const float *q, const float *k, const float *v, Py_ssize_t row,
             Py_ssize_t T, Py_ssize_t width, float *scratch, float *panel,
+            const LatticeHead *lattice,
+        ) noexcept nogil
+        void lattice_distances(
+            float *out, Py_ssize_t apart, const LatticeTokens *tokens, Py_ssize_t one,
+            Py_ssize_t first, Py_ssize_t n, const LatticeTables *tables,
+        ) noexcept nogil
+        void lattice_lower(
+            float *scores, const float *distances, Py_ssize_t apart, const float *weights,
+            Py_ssize_t n,
+        ) noexcept nogil
+        void lattice_loss_sums(
+            double *sums, const float *e, Py_ssize_t row, Py_ssize_t n, const LatticeGraph *graph
+        ) noexcept nogil
+        void lattice_loss_gradient(
+            float *d, const float *e, Py_ssize_t row, Py_ssize_t n, const LatticeGraph *graph,
+            const float *factors,
         ) noexcept nogil
         void adam(
             float *parameters, float *first, float *second, const float *gradients, Py_ssize_t n,

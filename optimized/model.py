@@ -8,17 +8,21 @@ Leaves out: other dtypes.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cllm.decoder import Sampling
 from cllm.lattice.parts import PARTS
+from cllm.lattice.tables import FIELDS
 from cllm.model import Model as Interface
 from cllm.model import Update, update_rows
 from cllm.optimized.adam import NORM_BLOCK
 from cllm.optimized.batch import Batch
 from cllm.optimized.kernels import isa, parallel
+from cllm.optimized.lattice_attention import attention_arrays
+from cllm.optimized.lattice_loss import lattice_loss_chunks, loss_arrays
 from cllm.optimized.reduction import ROW_BLOCK
 from cllm.optimized.region import Network, scratch_floats
 from cllm.plan import Buffer, Buffers, Operation, Plan, Role
@@ -38,7 +42,7 @@ class Model(Interface):
         config = shape.config
         b, t, d, f = shape.batch_size, shape.seq_len, config.embed_dim, config.ff_dim
         float32, float64 = np.dtype(np.float32), np.dtype(np.float64)
-        tiles, panel = scratch_floats(t, d, config.num_heads)
+        tiles, panel = scratch_floats(config, t)
         activations: dict[str, tuple[int, ...]] = {}
         scratch: dict[str, tuple[int, ...]] = {}
         if Operation.EVALUATION in shape.operations:
@@ -50,9 +54,11 @@ class Model(Interface):
             blocks = -(-config.num_parameters // NORM_BLOCK)
             yield Buffer("norm_sums", (blocks,), float64, Role.SCRATCH)
         if Operation.GENERATION in shape.operations:
-            scratch["decoded"] = (5 * d + f + shape.threads * (2 * d + t),)
+            of_each = 2 * d + (4 * t if config.lattice.attention else t)
+            scratch["decoded"] = (5 * d + f + shape.threads * of_each,)
             yield Buffer("order", (config.vocab_size,), np.dtype(np.int32), Role.SCRATCH)
             yield Buffer("token_weights", (config.vocab_size,), float64, Role.SCRATCH)
+        yield from _lattice(shape)
         for name, axes in activations.items():
             yield Buffer(name, axes, float32, Role.ACTIVATION)
         for name, axes in scratch.items():
@@ -68,6 +74,10 @@ class Model(Interface):
         )
         if Operation.EVALUATION in plan.operations:
             self._batch = Batch(buffers["tokens"], buffers["targets"], plan.config.vocab_size)
+
+    def _prepare(self) -> None:
+        for name, array in _derived(self.planned).items():
+            self._buffers_given[name].reshape(-1)[: array.size] = array.reshape(-1)
 
     def _take(self, tokens: NDArray[np.int32], targets: NDArray[np.int32]) -> int:
         counted: int = self._batch.take(tokens, targets)
@@ -123,6 +133,37 @@ class Model(Interface):
             uniforms,
         )
         return drawn
+
+
+def _derived(shape: Plan) -> dict[str, NDArray[Any]]:
+    """What the parts of the lattice are computed from, by name."""
+    lattice, vocab_size = shape.config.lattice, shape.config.vocab_size
+    arrays: dict[str, NDArray[Any]] = {}
+    if lattice.attention:
+        arrays |= attention_arrays(vocab_size)
+    if lattice.loss and Operation.EVALUATION in shape.operations:
+        arrays |= loss_arrays(vocab_size)
+    return arrays
+
+
+def _lattice(shape: Plan) -> Iterator[Buffer]:
+    """The buffers of its parts; nothing where they are off."""
+    config, float32, float64 = shape.config, np.dtype(np.float32), np.dtype(np.float64)
+    b, t, h = shape.batch_size, shape.seq_len, config.num_heads
+    for name, array in _derived(shape).items():
+        axes = tuple(max(1, axis) for axis in array.shape)  # a small vocabulary has no factors
+        yield Buffer(name, axes, array.dtype, Role.DERIVED)
+    if config.lattice.attention:
+        if Operation.EVALUATION in shape.operations:
+            yield Buffer("lattice_fields", (b, FIELDS, t), float32, Role.ACTIVATION)
+        if Operation.TRAINING in shape.operations:
+            # two layers' sums: one is read while the next is written
+            yield Buffer("lattice_sums", (2, b, h, 3), float64, Role.SCRATCH)
+        if Operation.GENERATION in shape.operations:
+            yield Buffer("lattice_window", (FIELDS, t), float32, Role.ACTIVATION)
+    if config.lattice.loss and Operation.EVALUATION in shape.operations:
+        chunks = lattice_loss_chunks(config.embed_dim, h)
+        yield Buffer("lattice_chunk_sums", (chunks, 4), float64, Role.SCRATCH)
 
 
 def _activations(shape: Plan) -> Iterator[tuple[str, tuple[int, ...]]]:

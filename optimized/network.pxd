@@ -1,4 +1,5 @@
-from .kernels cimport Barrier
+from .kernels cimport Barrier, LatticeTables
+from .lattice_loss cimport LatticeLoss
 
 cdef struct Tensors:
     # One layer of the parameters or of the gradients, in the order of cllm.layout.
@@ -11,6 +12,7 @@ cdef struct Tensors:
     float *ln1_shift
     float *ln2_gain
     float *ln2_shift
+    float *lattice_weight  # NULL where attention is plain
 
 cdef struct Activations:
     # One layer of the buffers, in the order of LAYER_ACTIVATIONS.
@@ -51,6 +53,11 @@ cdef struct Common:
     int *order
     double *token_weights
     float *decoded
+    float *lattice_fields
+    double *lattice_sums
+    float *lattice_window
+    double *lattice_terms
+    double *lattice_chunk_sums
 
 cdef struct Net:
     # Sizes and addresses: all that a pass needs. P parameters; panel and tiles are the floats of
@@ -63,7 +70,10 @@ cdef struct Net:
     const Activations *a
     Common c
     Barrier *barrier
-    bint symmetry  # whether the lattice has it
+    # The parts of the lattice, and what they are computed from.
+    bint attention, symmetry, loss
+    LatticeTables lattice_tables
+    LatticeLoss lattice_loss
 
 cdef struct Hyper:
     # cllm.Update as C numbers, in its order; clip is infinite where it is off.
@@ -91,7 +101,11 @@ cdef void step_body(
     double divisor, const Hyper *hyper, double *loss, int thread, int threads,
 ) noexcept nogil
 
-cdef double mean_loss(const Net *net, Py_ssize_t N, double divisor) noexcept nogil
+cdef double mean_loss(
+    const Net *net, const int *targets, Py_ssize_t N, double divisor
+) noexcept nogil
+
+cdef void window_body(const Net *net, Py_ssize_t start, Py_ssize_t stop) noexcept nogil
 
 cdef void decode_body(
     const Net *net, Py_ssize_t position, int thread, int threads

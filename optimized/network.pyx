@@ -11,6 +11,7 @@ a layer that of the layer's input.
 """
 
 from libc.math cimport INFINITY
+from libc.string cimport memset
 
 from .adam cimport (
     NORM_BLOCK, Adam, adam_of, adam_update_body, clip_scale_of, global_norm_body, norm_of_blocks,
@@ -19,7 +20,14 @@ from .attention cimport attention_backward_body, attention_decode_body, attentio
 from .cross_entropy cimport cross_entropy_backward_body, cross_entropy_forward_body
 from .embedding cimport embedding_backward_body, embedding_forward_body
 from .gelu cimport gelu_forward_body
-from .kernels cimport TILE_ROWS, Rows, kernels, share, team_barrier
+from .kernels cimport (
+    TILE_ROWS, LatticeBatch, LatticeTokens, Rows, kernels, share, team_barrier,
+)
+from .lattice_attention cimport lattice_fields_body, lattice_weight_body
+from .lattice_loss cimport (
+    lattice_chunks, lattice_loss_backward_body, lattice_loss_forward_body, lattice_loss_of,
+    lattice_terms_of,
+)
 from .layernorm cimport layernorm_backward_body, layernorm_forward_body
 from .linear cimport (
     linear_backward_input_body, linear_backward_input_times_body, linear_backward_weight_body,
@@ -58,6 +66,15 @@ cdef bint sequences_meet(Py_ssize_t B, Py_ssize_t T, int threads) noexcept nogil
     return threads > 1 and (B % threads != 0 or (B // threads * T) % ROW_BLOCK != 0)
 
 
+cdef LatticeBatch lattice_of(const Net *net, const int *tokens, Py_ssize_t layer) noexcept nogil:
+    """What attention of a layer is handed of the lattice."""
+    cdef LatticeBatch lattice
+    lattice.tables, lattice.tokens = &net.lattice_tables, tokens
+    lattice.fields, lattice.weights = net.c.lattice_fields, net.p[layer].lattice_weight
+    lattice.sums = NULL
+    return lattice
+
+
 cdef void forward_body(
     const Net *net, const int *tokens, Py_ssize_t B, Py_ssize_t T, int thread, int threads
 ) noexcept nogil:
@@ -71,7 +88,15 @@ cdef void forward_body(
     cdef const Activations *a
     cdef float *panel = c.panels + thread * net.panel
     cdef float *x = c.x0
+    cdef LatticeBatch lattice
     embedding_forward_body(x, tokens, net.embedding, c.positions, T, D, rows)
+    if net.attention:
+        lattice_fields_body(c.lattice_fields, tokens, &net.lattice_tables, T, rows)
+    if net.loss:
+        lattice_loss_forward_body(
+            c.lattice_chunk_sums, net.embedding, &net.lattice_loss, D, net.H,
+            share(lattice_chunks(D, net.H), 1, thread, threads),
+        )
     for layer in range(net.L):
         w = net.p + layer
         a = net.a + layer
@@ -85,9 +110,10 @@ cdef void forward_body(
                 symmetry_forward_body(a.qkv, tokens, D, net.H, some)
         if meet:
             team_barrier(net.barrier, threads)  # attention reads all rows of a sequence
+        lattice = lattice_of(net, tokens, layer)
         attention_forward_body(
             a.x_mid, x, a.attn_lse, a.qkv, c.attention_tiles + thread * net.tiles, panel,
-            T, D, net.H, pairs,
+            T, D, net.H, &lattice if net.attention else NULL, pairs,
         )
         if meet:
             team_barrier(net.barrier, threads)  # rows of x_mid come from several heads
@@ -119,20 +145,42 @@ cdef void feed_forward_body(
 cdef void loss_body(
     const Net *net, Py_ssize_t N, int thread, int threads
 ) noexcept nogil:
-    """From `logits` and `targets` to `losses`."""
+    """From `logits` and `targets` to `losses`, and to the lattice's terms."""
     cdef const Common *c = &net.c
+    if net.loss and thread == 0:
+        lattice_terms_body(net)
     cross_entropy_forward_body(
         c.losses, c.logits, c.targets, net.V, share(N, ROW_BLOCK, thread, threads)
     )
 
 
-cdef double mean_loss(const Net *net, Py_ssize_t N, double divisor) noexcept nogil:
-    """The rows' losses summed in their order, whoever computed them."""
+cdef Py_ssize_t counted(const int *targets, Py_ssize_t N) noexcept nogil:
+    """How many targets are no -1."""
+    cdef Py_ssize_t n, count = 0
+    for n in range(N):
+        count += targets[n] >= 0
+    return count
+
+
+cdef double mean_loss(
+    const Net *net, const int *targets, Py_ssize_t N, double divisor
+) noexcept nogil:
+    """The rows' losses summed in their order, whoever computed them; and the lattice's."""
     cdef Py_ssize_t n
     cdef double total = 0.0
     for n in range(N):
         total += net.c.losses[n]
+    if net.loss:
+        total += counted(targets, N) * lattice_loss_of(net.c.lattice_terms, &net.lattice_loss)
     return total / divisor
+
+
+cdef void lattice_terms_body(const Net *net) noexcept nogil:
+    """From the sums of all chunks to the lattice's terms."""
+    lattice_terms_of(
+        net.c.lattice_terms, net.c.lattice_chunk_sums, &net.lattice_loss,
+        lattice_chunks(net.D, net.H),
+    )
 
 
 cdef struct Gradients:
@@ -200,6 +248,9 @@ cdef void backward_layer_body(
     cdef float *ln2_sums = ln1_sums + blocks * 2 * D
     cdef float *ff_out_sums = ln2_sums + blocks * 2 * D
     cdef float *ff_in_sums = ff_out_sums + blocks * D
+    cdef LatticeBatch lattice = lattice_of(net, tokens, layer)
+    lattice.sums = c.lattice_sums + layer % 2 * B * net.H * 3
+    cdef Rows pairs = share(B * net.H, 1, thread, threads)
 
     # x_out = x_mid + ff: dx_out is the gradient of both
     block_sums_body(ff_out_sums, dx_out, D, rows)
@@ -214,9 +265,11 @@ cdef void backward_layer_body(
     # x_mid = x + attn: the gradient in x_out is that of both
     if meet:
         team_barrier(net.barrier, threads)  # attention reads all rows of a sequence
+    if net.attention:
+        memset(lattice.sums + pairs.start * 3, 0, (pairs.stop - pairs.start) * 3 * sizeof(double))
     attention_backward_body(
         a.qkv, a.x_out, a.qkv, a.attn_lse, c.attention_tiles + thread * net.tiles, panel,
-        T, D, net.H, share(B * net.H, 1, thread, threads),
+        T, D, net.H, &lattice if net.attention else NULL, pairs,
     )
     if meet:
         team_barrier(net.barrier, threads)  # rows of dqkv come from several heads
@@ -238,11 +291,14 @@ cdef void backward_layer_body(
     vector_body(net, how, d.ln1_shift, ln1_sums + D, 2 * D, N, D, thread, threads)
     vector_body(net, how, d.ln2_gain, ln2_sums, 2 * D, N, D, thread, threads)
     vector_body(net, how, d.ln2_shift, ln2_sums + D, 2 * D, N, D, thread, threads)
+    if net.attention and thread == 0:
+        lattice_weight_body(d.lattice_weight, how.fresh, &lattice, B, net.H, D // net.H)
+        use(net, how, d.lattice_weight, 0, 3 * net.H)
 
 
 cdef void backward_from_logits_body(
-    const Net *net, Gradients how, const int *tokens, Py_ssize_t B, Py_ssize_t T,
-    int thread, int threads,
+    const Net *net, Gradients how, const int *tokens, const int *targets, Py_ssize_t B,
+    Py_ssize_t T, double divisor, int thread, int threads,
 ) noexcept nogil:
     """From the gradient of the logits, which lies in their place, to those of all tensors."""
     cdef Py_ssize_t N = B * T, D = net.D, V = net.V, layer
@@ -256,6 +312,12 @@ cdef void backward_from_logits_body(
         net.dembedding, how.fresh, c.logits, net.a[net.L - 1].x_out, panel, N, V, D, ids
     )
     team_barrier(net.barrier, threads)  # x_out has been read: its rows get their gradient
+    if net.loss:  # by columns; each layer has a barrier before the rows are added to
+        lattice_loss_backward_body(
+            net.dembedding, c.lattice_terms, net.embedding, &net.lattice_loss,
+            counted(targets, N) / divisor, D, net.H,
+            share(lattice_chunks(D, net.H), 1, thread, threads),
+        )
     for layer in range(net.L - 1, -1, -1):
         backward_layer_body(net, how, tokens, layer, B, T, thread, threads)
     embedding_backward_body(net.dembedding, net.a.x_out, tokens, N, D, ids)
@@ -274,7 +336,7 @@ cdef void backward_body(
         NULL, c.logits, c.logits, targets, divisor, net.V,
         share(B * T, ROW_BLOCK, thread, threads),
     )
-    backward_from_logits_body(net, how, tokens, B, T, thread, threads)
+    backward_from_logits_body(net, how, tokens, targets, B, T, divisor, thread, threads)
 
 
 cdef void update_body(
@@ -313,17 +375,36 @@ cdef void step_body(
     )
     how.fresh, how.adam = True, &adam if hyper.clip == INFINITY else NULL
     forward_body(net, tokens, B, T, thread, threads)
+    if net.loss:
+        team_barrier(net.barrier, threads)  # the terms are those of all chunks
+        if thread == 0:  # the others read them behind the barriers of backward
+            lattice_terms_body(net)
     cross_entropy_backward_body(
         c.losses, c.logits, c.logits, targets, divisor, net.V,
         share(B * T, ROW_BLOCK, thread, threads),
     )
-    backward_from_logits_body(net, how, tokens, B, T, thread, threads)
+    backward_from_logits_body(net, how, tokens, targets, B, T, divisor, thread, threads)
     if thread == 0:  # before the last barrier: behind it another thread may be a step ahead
-        loss[0] = mean_loss(net, B * T, divisor)
+        loss[0] = mean_loss(net, targets, B * T, divisor)
     if how.adam == NULL:
         team_barrier(net.barrier, threads)  # the norm reads all gradients
         update_body(net, hyper, thread, threads)
     team_barrier(net.barrier, threads)  # the next step reads all parameters
+
+
+cdef Py_ssize_t decode_scratch(const Net *net) noexcept nogil:
+    """Floats that a thread has for itself while it decodes."""
+    return 2 * net.D + net.T + (3 * net.T if net.attention else 0)
+
+
+cdef void window_body(const Net *net, Py_ssize_t start, Py_ssize_t stop) noexcept nogil:
+    """What decoding keeps of the tokens from `start` to `stop` of the window."""
+    cdef Rows rows
+    if net.attention:
+        rows.start, rows.stop = start, stop
+        lattice_fields_body(
+            net.c.lattice_window, net.c.window, &net.lattice_tables, net.T, rows
+        )
 
 
 cdef void decode_body(
@@ -345,14 +426,21 @@ cdef void decode_body(
     cdef float *attn = qkv + 3 * D
     cdef float *ff = attn + D
     cdef float *act = ff + D
-    cdef float *x = act + F + thread * (2 * D + net.T)
+    cdef float *x = act + F + thread * decode_scratch(net)
     cdef float *normed = x + D
     cdef float *scores = normed + D
+    cdef float *distances = scores + net.T
+    cdef LatticeTokens window
     cdef float mean, rstd
     one.start, one.stop = 0, 1
     embedding_forward_body(
         x, c.window + position, net.embedding, c.positions + position * D, 1, D, one
     )
+    if net.attention:
+        window.ids, window.fields, window.apart = c.window, c.lattice_window, net.T
+        kernels.lattice_distances(
+            distances, position + 1, &window, position, 0, position + 1, &net.lattice_tables
+        )
     for layer in range(net.L):
         w = net.p + layer
         a = net.a + layer
@@ -364,7 +452,10 @@ cdef void decode_body(
             )
         if net.symmetry:
             symmetry_decode_body(qkv, c.window[position], D, net.H, heads)
-        attention_decode_body(attn, a.keys, a.values, qkv, scores, position, D, net.H, heads)
+        attention_decode_body(
+            attn, a.keys, a.values, qkv, scores, position, D, net.H, w.lattice_weight, distances,
+            heads,
+        )
         team_barrier(net.barrier, threads)  # the residual stream gets all heads
         residual_forward_body(x, x, attn, D, one)
 

@@ -9,19 +9,22 @@ from time import perf_counter
 
 import numpy as np
 
-from cllm.layout import LAYER_TENSORS
+from cllm.lattice.tables import tables_of
+from cllm.layout import LATTICE_TENSORS, LAYER_TENSORS
 
 from cython.parallel cimport parallel, threadid
 from libc.math cimport INFINITY
 from libc.string cimport memmove
 
 from .kernels cimport (
-    Barrier, attention_scratch, flush_denormals, panel_floats, restore_denormals, team_barrier,
-    team_size,
+    ATTENTION_QUERIES, Barrier, attention_scratch, flush_denormals, lattice_scratch, panel_floats,
+    restore_denormals, team_barrier, team_size,
 )
+from .lattice_attention cimport tables_from
+from .lattice_loss cimport loss_from
 from .network cimport (
     Activations, Common, Hyper, Net, Tensors, backward_body, decode_body, forward_body, loss_body,
-    mean_loss, step_body, update_body,
+    mean_loss, step_body, update_body, window_body,
 )
 from .sampling cimport sample_body
 
@@ -34,7 +37,8 @@ COMMON = (
     "parameters", "gradients", "first_moment", "second_moment", "positions", "tokens", "targets",
     "x0", "logits", "losses", "dx", "row_sums", "attention_tiles", "panels", "norm_sums",
     "window", "next_logits", "order", "token_weights",
-    "decoded",
+    "decoded", "lattice_fields", "lattice_sums", "lattice_window", "lattice_terms",
+    "lattice_chunk_sums",
 )
 
 cdef enum:
@@ -93,9 +97,12 @@ cpdef bint is_trial(Py_ssize_t call):
     return power <= call < power + 4
 
 
-def scratch_floats(Py_ssize_t seq_len, Py_ssize_t embed_dim, Py_ssize_t num_heads):
+def scratch_floats(config, Py_ssize_t seq_len):
     """Floats of scratch that a thread needs: for attention, for matrix products."""
-    return attention_scratch(seq_len, embed_dim // num_heads), panel_floats(embed_dim)
+    cdef Py_ssize_t tiles = attention_scratch(seq_len, config.head_dim)
+    if config.lattice.attention:
+        tiles += lattice_scratch(seq_len, ATTENTION_QUERIES)
+    return tiles, panel_floats(config.embed_dim)
 
 
 cdef class Network:
@@ -116,9 +123,15 @@ cdef class Network:
         net.H, net.F, net.T = config.num_heads, config.ff_dim, plan.seq_len
         net.P, self.threads = config.num_parameters, plan.threads
         net.symmetry = config.lattice.symmetry
-        net.tiles, net.panel = scratch_floats(net.T, net.D, net.H)
+        net.attention = config.lattice.attention
+        net.loss = config.lattice.loss and "lattice_terms" in buffers
+        if net.attention:
+            net.lattice_tables = tables_from(buffers, tables_of(net.V).turn)
+        if net.loss:
+            net.lattice_loss = loss_from(buffers, net.V, config.lattice.loss_weights)
+        net.tiles, net.panel = scratch_floats(config, net.T)
         layers = [f"layer{layer}." for layer in range(config.num_layers)]
-        tensors = [name for name, *_ in LAYER_TENSORS]
+        tensors = [name for name, *_ in LAYER_TENSORS + LATTICE_TENSORS]
         p = addresses(parameters, layers, tensors, sizeof(Tensors))
         g = addresses(gradients, layers, tensors, sizeof(Tensors))
         a = addresses(buffers, layers, LAYER_ACTIVATIONS, sizeof(Activations))
@@ -166,7 +179,7 @@ cdef class Network:
         """From `logits` and `targets` to the loss."""
         cdef Task task = self.task(B, T)
         run(take_loss, &task, self.team(B * T * self.net.P, WORK_PER_THREAD))
-        return mean_loss(&self.net, B * T, divisor)
+        return mean_loss(&self.net, task.targets, B * T, divisor)
 
     def backward(self, Py_ssize_t B, Py_ssize_t T, double divisor):
         """Add to the gradients."""
@@ -319,12 +332,14 @@ cdef void append_body(
     if length == net.T:  # slide: the last half is fed again from position 0
         if thread == 0:
             memmove(net.c.window, net.c.window + net.T - kept, kept * sizeof(int))
+            window_body(net, 0, kept)
         team_barrier(net.barrier, threads)  # all read the window
         for position in range(kept):
             decode_body(net, position, thread, threads)
         length = kept
     if thread == 0:
         net.c.window[length] = token
+        window_body(net, length, length + 1)
     team_barrier(net.barrier, threads)  # all read the window
     decode_body(net, length, thread, threads)
     team_barrier(net.barrier, threads)  # what follows reads all logits

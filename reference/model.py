@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
+
 from cllm.decoder import Sampling
 from cllm.errors import CllmError
 from cllm.lattice.parts import PARTS
@@ -18,6 +20,7 @@ from cllm.model import Update
 from cllm.plan import Buffer, Operation, Plan, activation_buffers
 from cllm.reference.adam import adam_update, clip_scale, global_norm
 from cllm.reference.cross_entropy import cross_entropy_backward, cross_entropy_forward
+from cllm.reference.lattice_loss import lattice_loss_backward, lattice_loss_forward
 from cllm.reference.network import backward, decode, forward
 from cllm.reference.sampling import sample
 
@@ -44,7 +47,12 @@ class Model(Interface):
         a = self.activations()
         cross_entropy_forward(a["losses"], a["logits"], a["targets"])
         wide = "complex128" if self.planned.dtype.kind == "c" else "float64"
-        return a["losses"].sum(dtype=wide).item() / divisor
+        loss = a["losses"].sum(dtype=wide).item()
+        if self.config.lattice.loss:
+            embedding = self.tensors()["embedding"]
+            lattice_loss_forward(a["lattice_terms"], embedding, self.config.num_heads)
+            loss += np.count_nonzero(a["targets"] >= 0) * self.lattice_loss
+        return loss / divisor
 
     def _backward(self, batch_size: int, seq_len: int, divisor: float) -> None:
         a = self.activations()
@@ -52,6 +60,15 @@ class Model(Interface):
         cross_entropy_backward(dlogits, a["logits"], a["targets"], divisor)
         p, g = self.tensors(), self.tensors("gradients")
         backward(p, g, a, dlogits, self.config)
+        if self.config.lattice.loss:
+            lattice_loss_backward(
+                g["embedding"],
+                a["lattice_terms"],
+                p["embedding"],
+                self.config.lattice.loss_weights,
+                self.config.num_heads,
+                np.count_nonzero(a["targets"] >= 0) / divisor,
+            )
 
     def _update(self, update: Update) -> None:
         norm = 0.0 if update.clip is None else global_norm(self.gradients)

@@ -15,6 +15,11 @@ from cllm.config import Config
 from cllm.reference.attention import attention_backward, attention_decode, attention_forward
 from cllm.reference.embedding import embedding_backward, embedding_forward
 from cllm.reference.gelu import gelu_backward, gelu_forward
+from cllm.reference.lattice_attention import (
+    lattice_attention_backward,
+    lattice_attention_decode,
+    lattice_attention_forward,
+)
 from cllm.reference.layernorm import layernorm_backward, layernorm_forward
 from cllm.reference.linear import linear_backward, linear_forward
 from cllm.reference.residual import residual_forward
@@ -34,7 +39,13 @@ def forward(p: Arrays, a: Arrays, config: Config) -> None:
         linear_forward(c["qkv"], c["ln1"], w["qkv_weight"], None)
         if config.lattice.symmetry:
             symmetry_forward(c["qkv"], a["tokens"], config.num_heads)
-        attention_forward(c["attn"], c["attn_lse"], c["qkv"], config.num_heads)
+        if config.lattice.attention:
+            lattice_attention_forward(
+                c["attn"], c["attn_lse"], c["qkv"],
+                a["tokens"], w["lattice_weight"], config.vocab_size,
+            )  # fmt: skip
+        else:
+            attention_forward(c["attn"], c["attn_lse"], c["qkv"], config.num_heads)
         residual_forward(c["x_mid"], x, c["attn"])
 
         x = c["x_mid"]
@@ -72,7 +83,13 @@ def backward(p: Arrays, g: Arrays, a: Arrays, dlogits: NDArray[Any], config: Con
 
         # x_mid = x + attn: dx is the gradient of both
         dqkv = np.empty_like(c["qkv"])  # (B,T,3D)
-        attention_backward(dqkv, dx, c["qkv"], c["attn"], c["attn_lse"], config.num_heads)
+        if config.lattice.attention:
+            lattice_attention_backward(
+                dqkv, d["lattice_weight"], dx, c["qkv"], c["attn"], c["attn_lse"],
+                a["tokens"], w["lattice_weight"], config.vocab_size,
+            )  # fmt: skip
+        else:
+            attention_backward(dqkv, dx, c["qkv"], c["attn"], c["attn_lse"], config.num_heads)
         if config.lattice.symmetry:
             symmetry_backward(dqkv, a["tokens"], config.num_heads)
         linear_backward(dln, d["qkv_weight"], None, dqkv, c["ln1"], w["qkv_weight"])
@@ -102,7 +119,13 @@ def decode(p: Arrays, a: Arrays, position: int, config: Config) -> None:
         linear_forward(qkv, normed, w["qkv_weight"], None)
         if config.lattice.symmetry:
             symmetry_forward(qkv, token, heads)
-        attention_decode(branch[0, 0], c["keys"], c["values"], qkv[0, 0], position, heads)
+        if config.lattice.attention:
+            lattice_attention_decode(
+                branch[0, 0], c["keys"], c["values"], qkv[0, 0],
+                position, a["window"], w["lattice_weight"], config.vocab_size,
+            )  # fmt: skip
+        else:
+            attention_decode(branch[0, 0], c["keys"], c["values"], qkv[0, 0], position, heads)
         residual_forward(x, x, branch)
 
         hidden = np.empty((1, 1, w["ff_in_bias"].shape[0]), x.dtype)  # (1,1,F)

@@ -243,6 +243,31 @@ def test_a_lattice_is_trained_kept_and_told(run: Shell, text: Path, tmp_path: Pa
     assert said.endswith("was made with init,positions")
 
 
+def test_the_terms_of_a_lattice_are_shown_and_kept(run: Shell, text: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    weights = ("--lattice-weights", "0.5,0.25,0.125")
+    start = ("train", text, "--output", folder, "--epochs", 1, *TINY)
+    first = run(*start, "--lattice", "all", *weights)
+    assert first.status == 0
+    assert re.search(r"loss \d\.\d+, geometric \d\.\d+, symmetry \d\.\d+, prime \d\.\d+", first.err)
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    for line in lines:
+        assert all(line[term] > 0.0 for term in ("geometric", "symmetry", "prime"))
+        assert line["loss"] < 6.0  # the terms are no part of it
+    again = ("train", text, "--output", folder, "--resume", "--epochs", 2)
+    assert run(*again, *weights).status == 0
+    assert Checkpoint.load(folder / "best.cllm").config.lattice == Lattice.of(
+        ["all"], (0.5, 0.25, 0.125)
+    )
+    assert run("generate", folder, "-p", "the cat", "--tokens", 3).status == 0
+    assert "contradicts" in one_line(run(*again, "--lattice-weights", "1,1,1"))
+    for wrong in ("1,1", "1,1,x", "1,1,-1", "1,1,nan"):
+        assert (
+            "--lattice-weights" in run(*start, "--lattice", "loss", "--lattice-weights", wrong).err
+        )
+    assert "need the lattice's loss" in one_line(run(*start, "--lattice", "init", *weights))
+
+
 def test_adam_needs_no_word_on_weight_decay(run: Shell, text: Path, tmp_path: Path) -> None:
     folder = tmp_path / "run"
     assert run("train", text, "--output", folder, *TINY, "--optimizer", "adam").status == 0

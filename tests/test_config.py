@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -63,18 +65,27 @@ def test_a_lattice_is_part_of_the_configuration() -> None:
     assert Config.from_dict({**SMALL.to_dict(), "lattice": {}}) == SMALL
     assert config.sizes == SMALL.to_dict()
     assert config.num_parameters == SMALL.num_parameters
-    for wrong in (1, ["init"], {"init": 1}, {"spin": True}):
+    weighted = replace(SMALL, lattice=Lattice(loss=True, loss_weights=(0.5, 0, 2)))
+    assert Config.from_dict(json.loads(json.dumps(weighted.to_dict()))) == weighted
+    attending = replace(SMALL, lattice=Lattice(attention=True))
+    assert attending.num_parameters == SMALL.num_parameters + 2 * 4 * 3
+    for wrong in (
+        1, ["init"], {"init": 1}, {"spin": True}, {"loss_weights": [1, 1, 1]},
+        {"loss": True, "loss_weights": 1}, {"loss": True, "loss_weights": [1, 1]},
+        {"loss": True, "loss_weights": [1, 1, -1]}, {"loss": True, "loss_weights": [1, 1, "1"]},
+    ):  # fmt: skip
         with pytest.raises(CllmError, match="lattice"):
             Config.from_dict({**SMALL.to_dict(), "lattice": wrong})
 
 
 def test_parts_of_a_lattice_have_names() -> None:
-    assert Lattice.of([*PARTS]) == Lattice.of(["all"]) == Lattice(True, True, True)
+    assert Lattice.of([*PARTS]) == Lattice.of(["all"]) == Lattice(*[True] * 5)
     assert not Lattice.of(["none"])
     assert str(Lattice.of(["init"])) == "init"
     assert str(Lattice()) == "none"
     with pytest.raises(
-        CllmError, match="must be of symmetry, init, positions, all or none: got 'int'"
+        CllmError,
+        match="must be of attention, symmetry, loss, init, positions, all or none: got 'int'",
     ):
         Lattice.of(["int"])
 

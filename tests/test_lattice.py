@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from cllm import CllmError, Config, Model, Update
+from cllm.lattice.distances import distances_of
 from cllm.lattice.features import lattice_embedding, lattice_positions
 from cllm.lattice.parts import PARTS, Lattice
 from cllm.lattice.primes import (
@@ -23,6 +24,7 @@ from cllm.lattice.primes import (
     prime_distance,
     primes_below,
 )
+from cllm.lattice.relations import NEIGHBOURS, relations_of
 from cllm.lattice.spiral import geometric_distance, root_mean_square_distance, spiral
 from cllm.lattice.symmetry import (
     COSINES,
@@ -33,7 +35,8 @@ from cllm.lattice.symmetry import (
     symmetry_distance,
     turn,
 )
-from cllm.layout import initialize
+from cllm.lattice.tables import tables_of
+from cllm.layout import LATTICE_START, initialize, tensor_views
 from cllm.optimized import Model as Optimized
 from cllm.reference import Model as Reference
 
@@ -154,6 +157,67 @@ def test_means_are_those_over_all_pairs(vocab_size: int) -> None:
 def test_means_of_a_large_vocabulary_do_not_overflow() -> None:
     assert mean_symmetry_distance(2**31 - 1) == pytest.approx(3.0)
     assert 0.0 < mean_prime_distance(200_000) < 2 * math.log(200_000)
+
+
+@pytest.mark.parametrize("vocab_size", [1, 2, 50, 700])
+def test_distances_of_attention_have_a_mean_of_one(vocab_size: int) -> None:
+    i, j = np.nonzero(~np.eye(vocab_size, dtype=bool))
+    found = distances_of(vocab_size).between(i, j)
+    if vocab_size > 1:
+        assert np.sqrt(np.square(found[0]).mean()) == pytest.approx(1.0)
+        assert found[1:].mean(1) == pytest.approx([1.0, 1.0])
+    assert (distances_of(vocab_size).between(j, j) == 0.0).all()
+
+
+@pytest.mark.parametrize("vocab_size", [1, 2, 3, 4490, 70_000])
+def test_tables_give_the_distances(vocab_size: int) -> None:
+    """Divisibility by multiplication, for all listed prime powers and numbers of each kind."""
+    tables, distances = tables_of(vocab_size), distances_of(vocab_size)
+    some = [0, 1, 2, 66, 72, 4488, 2**15 - 1, 2**16 - 1, 65_520, vocab_size - 1]
+    drawn = np.random.default_rng(0).integers(0, vocab_size, 30)
+    chosen = np.append(drawn, [i for i in some if i < vocab_size])
+    i, j = (side.ravel() for side in np.meshgrid(chosen, chosen))
+    common = np.minimum(tables.tokens[i, 4], tables.tokens[j, 4]).astype(np.float64)
+    for pair, (one, other) in enumerate(zip(i.tolist(), j.tolist(), strict=True)):
+        own = slice(tables.starts[one], tables.starts[one + 1])
+        inverse, bound = (table[own].view(np.uint32) for table in (tables.inverses, tables.bounds))
+        divides = np.uint32(other + 1) * inverse <= bound
+        power = np.uint32(2**32 - 1) // np.where(bound, bound, 1)
+        assert (divides == ((other + 1) % power == 0)).all()
+        common[pair] += tables.logs[own][divides].sum()
+    found = tables.tokens[i, 3] + tables.tokens[j, 3] - 2.0 * common
+    np.testing.assert_allclose(found, distances.between(i, j)[1], rtol=0, atol=1e-6)
+    np.testing.assert_allclose(tables.tokens[:, :3], distances.places, rtol=0, atol=1e-6)
+    way = np.abs(tables.tokens[i, 5] - tables.tokens[j, 5])
+    found = np.minimum(way, tables.turn - way)
+    np.testing.assert_allclose(found, distances.between(i, j)[2], rtol=0, atol=1e-6)
+
+
+# -- what the loss compares -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("vocab_size", [1, 2, 5, 9, 300])
+def test_relations(vocab_size: int) -> None:
+    relations = relations_of(vocab_size)
+    places = spiral(vocab_size)
+    count = min(NEIGHBOURS, vocab_size - 1)
+    assert relations.neighbours.shape == relations.nearness.shape == (vocab_size, count)
+    apart = geometric_distance(places[:, None], places)
+    np.fill_diagonal(apart, np.inf)
+    nearest = np.sort(apart, axis=1)[:, :count]
+    chosen = np.take_along_axis(apart, relations.neighbours.astype(np.int64), 1)
+    np.testing.assert_allclose(chosen, nearest)
+    if count:
+        expected = np.exp(-np.square(chosen) / np.square(chosen).mean())
+        np.testing.assert_allclose(relations.nearness, expected)
+    composite = [n for n in range(4, vocab_size + 1) if not sympy.isprime(n)]
+    assert (relations.composites + 1).tolist() == composite
+    for row, n in enumerate(composite):
+        own = slice(relations.starts[row], relations.starts[row + 1])
+        primes = (relations.primes[own] + 1).tolist()
+        assert dict(zip(primes, relations.exponents[own].tolist(), strict=True)) == sympy.factorint(
+            n
+        )
 
 
 # -- spiral ----------------------------------------------------------------------------------
@@ -280,16 +344,134 @@ def test_each_part_makes_another_model(part: str) -> None:
     config = replace(plain, lattice=Lattice.of([part]))
     other = initialize(config, np.random.default_rng(0))
     tokens = np.arange(36, dtype=np.int32).reshape(3, 12) % 30
-    logits = [
-        kind.create(c, 3, 12, p).forward(tokens).copy()
-        for kind, c, p in (
-            (Reference, plain, start),
-            (Reference, config, other),
-            (Optimized, config, other),
-        )
+    found = []
+    for kind, c, p in (
+        (Reference, plain, start),
+        (Reference, config, other),
+        (Optimized, config, other),
+    ):
+        model = kind.create(c, 3, 12, p)
+        logits = model.forward(tokens).copy()
+        found.append(np.append(logits, model.loss(tokens)))
+    assert np.abs(found[0] - found[1]).max() > 1e-4
+    np.testing.assert_allclose(found[1], found[2], rtol=0, atol=1e-5)
+
+
+def terms_of(embedding: NDArray[Any], config: Config) -> dict[str, float]:
+    parameters = np.zeros(config.num_parameters)
+    tensor_views(config, parameters)["embedding"][...] = embedding
+    model = Reference.create(config, 1, 1, parameters, operations=["evaluation"], dtype="float64")
+    model.forward(np.zeros((1, 1), np.int32))
+    model.loss(np.zeros((1, 1), np.int32))
+    return model.lattice_terms
+
+
+def test_terms_of_the_loss_are_what_they_are_called() -> None:
+    """Written out pair by pair, orbit by orbit, composite by composite."""
+    config = Config(30, 10, 1, 2, 1, lattice=Lattice(loss=True))
+    embedding = np.random.default_rng(0).standard_normal((30, 10))
+    found, size = terms_of(embedding, config), np.square(embedding).sum(1).mean()
+    relations = relations_of(30)
+    geometric = [
+        relations.nearness[i, k] * np.square(embedding[i] - embedding[j]).sum()
+        for i in range(30)
+        for k, j in enumerate(relations.neighbours[i])
     ]
-    assert np.abs(logits[0] - logits[1]).max() > 1e-4
-    np.testing.assert_allclose(logits[1], logits[2], rtol=0, atol=1e-5)
+    assert found["geometric"] == pytest.approx(np.mean(geometric) / size)
+    symmetry = []
+    for i in range(24):
+        following = i - 11 if i % 12 == 11 else i + 1
+        turned = turn(embedding[i].reshape(2, 5), np.ones(2, int)).reshape(-1)
+        symmetry.append(np.square(turned - embedding[following]).sum())
+    assert found["symmetry"] == pytest.approx(np.mean(symmetry) / size)
+    prime = []
+    for n in range(4, 31):
+        if not sympy.isprime(n):
+            factors = sympy.factorint(n).items()
+            product = sum(exponent * embedding[p - 1] for p, exponent in factors)
+            prime.append(np.square(embedding[n - 1] - product).sum())
+    assert found["prime"] == pytest.approx(np.mean(prime) / size)
+
+
+def test_an_embedding_that_is_a_lattice_costs_nothing() -> None:
+    config = Config(40, 6, 1, 1, 1, lattice=Lattice(loss=True))
+    generator = np.random.default_rng(0)
+    start = generator.standard_normal((4, 6))
+    turned = np.stack([turn(start, np.full(4, g)) for g in range(12)], 1)  # (4,12,6)
+    orbits = turned.reshape(48, 6)[:36]
+    assert terms_of(np.append(orbits, start, 0), config)["symmetry"] == pytest.approx(0, abs=1e-15)
+    logs = generator.standard_normal((40, 6))
+    sums = np.zeros((40, 6))
+    for n in range(2, 41):
+        sums[n - 1] = sum(v * logs[p - 1] for p, v in sympy.factorint(n).items())
+    assert terms_of(sums, config)["prime"] == pytest.approx(0, abs=1e-15)
+    alike = terms_of(np.ones((40, 6)), config)
+    assert alike["geometric"] == 0.0
+
+
+@pytest.mark.parametrize("scale", [1e-3, 7.0])
+def test_the_loss_does_not_depend_on_the_scale(scale: float) -> None:
+    config = Config(40, 6, 1, 1, 1, lattice=Lattice(loss=True))
+    embedding = np.random.default_rng(0).standard_normal((40, 6))
+    assert terms_of(scale * embedding, config) == pytest.approx(terms_of(embedding, config))
+    assert {*terms_of(0 * embedding, config).values()} == {0.0}
+
+
+@pytest.mark.parametrize("kind", [Reference, Optimized])
+def test_micro_batches_add_up_to_one_batch(kind: type[Model]) -> None:
+    """Each brings its share of the lattice's loss, by the targets that it counts."""
+    config = replace(CONFIG, lattice=Lattice.of(["all"], (0.5, 0.3, 0.2)))
+    generator = np.random.default_rng(0)
+    start = initialize(config, generator)
+    tokens, targets = generator.integers(0, 30, (2, 4, 6), np.int32)
+    targets[0, :4] = -1
+    model = kind.create(config, 4, 6, start)
+    model.forward(tokens)
+    whole = model.loss(targets)
+    model.backward()
+    gradients = model.gradients.copy()
+    model.zero_gradients()
+    parts = 0.0
+    for rows in (slice(0, 1), slice(1, 4)):
+        model.forward(tokens[rows])
+        parts += model.loss(targets[rows], 20)
+        model.backward()
+    assert parts == pytest.approx(whole, rel=1e-6)
+    np.testing.assert_allclose(model.gradients, gradients, rtol=0, atol=1e-6)
+    assert whole > model.lattice_loss > 0.0
+
+
+@pytest.mark.parametrize("kind", [Reference, Optimized])
+def test_weights_of_distances_start_low_and_learn(kind: type[Model]) -> None:
+    generator = np.random.default_rng(0)
+    start = initialize(CONFIG, generator)
+    assert {*tensor_views(CONFIG, start)["layer1.lattice_weight"].flat} == {LATTICE_START}
+    tokens, targets = generator.integers(0, 30, (2, 3, 12), np.int32)
+    model = kind.create(CONFIG, 3, 12, start)
+    model.step(tokens, targets, Update(1, 1e-2))
+    moved = tensor_views(CONFIG, model.parameters)["layer0.lattice_weight"] - LATTICE_START
+    assert (np.abs(moved) > 0.005).all()
+
+
+def test_what_is_off_costs_no_memory() -> None:
+    plain = replace(CONFIG, lattice=Lattice(init=True, positions=True, symmetry=True))
+    for kind in (Reference, Optimized):
+        names = {*kind.plan(plain, 2, 3, operations=["training", "generation"]).buffers}
+        assert not [name for name in names if "lattice" in name]
+
+
+def test_memory_grows_with_the_vocabulary_and_the_batch_alone() -> None:
+    def extra(vocab_size: int, seq_len: int) -> int:
+        sizes = [
+            Optimized.plan(
+                Config(vocab_size, 8, 1, 1, 4, lattice=lattice), 2, seq_len, threads=1
+            ).nbytes
+            for lattice in (ALL, Lattice())
+        ]
+        return sizes[0] - sizes[1]
+
+    assert extra(4000, 64) < 2.2 * extra(2000, 64)
+    assert extra(500, 2048) < 2.2 * extra(500, 1024)
 
 
 def test_training_gives_the_same_bytes_for_every_number_of_threads() -> None:

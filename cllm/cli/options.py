@@ -12,7 +12,7 @@ import click
 
 from cllm.check import MAX_SIZE
 from cllm.errors import CllmError
-from cllm.lattice.parts import PARTS, Lattice
+from cllm.lattice.parts import LOSS_WEIGHTS, PARTS, TERMS, Lattice
 from cllm.training.settings import Range, RunSettings
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -68,6 +68,27 @@ lattice_option = click.option(
     default="none",
     show_default=True,
     help=f"Parts of the lattice that the model has: {', '.join(PARTS)}, or all.",
+)
+
+
+def _weights(ctx: click.Context, option: click.Parameter, value: str) -> tuple[float, ...]:
+    """Numbers with commas between them."""
+    try:
+        weights = tuple(map(float, value.split(",")))
+        return Lattice(loss=True, loss_weights=weights).loss_weights  # type: ignore[arg-type]
+    except ValueError:
+        raise click.BadParameter(f"{value!r} is no list of numbers.") from None
+    except CllmError as error:
+        raise click.BadParameter(f"{error}.") from None
+
+
+lattice_weights_option = click.option(
+    "--lattice-weights",
+    callback=_weights,
+    metavar="NUMBER,...",
+    default=",".join(map(str, LOSS_WEIGHTS)),
+    show_default=True,
+    help=f"Weights of the terms of the lattice's loss: {', '.join(TERMS)}.",
 )
 
 

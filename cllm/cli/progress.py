@@ -58,8 +58,9 @@ def show_training(trainer: Trainer) -> Iterator[Callable[[Record], None]]:
 
         def show(record: Record) -> None:
             step = record.step
+            terms = "".join(f", {name} {term:.3f}" for name, term in step.lattice_terms.items())
             bar.set_postfix_str(
-                f"loss {step.loss:.3f}, learning rate {step.learning_rate:.1e}", False
+                f"loss {step.loss:.3f}{terms}, learning rate {step.learning_rate:.1e}", False
             )
             bar.update()
             if record.saved is not None:
@@ -72,7 +73,7 @@ def show_training(trainer: Trainer) -> Iterator[Callable[[Record], None]]:
                 bar.clear()
                 say(
                     f"step {step.step:,}/{total:,}  epoch {step.epoch}  loss {step.loss:.4f}"
-                    f"{validation}  {record.tokens_per_second:,.0f} tokens/s"
+                    f"{terms}{validation}  {record.tokens_per_second:,.0f} tokens/s"
                 )
                 bar.refresh()
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from cllm.config import Config
 from cllm.errors import CllmError
+from cllm.lattice.parts import Lattice
 from cllm.text.tokenizer import TokenizerSettings
 from cllm.training.settings import RunSettings, Settings
 
@@ -43,7 +44,7 @@ class Request:
             Config(
                 options["vocab_size"],
                 *(options[name] for name in SIZES),
-                lattice=options["lattice"],
+                lattice=Lattice.of(options["lattice"].parts, options["lattice_weights"]),
             ),
             Settings(**{setting.name: options[setting.name] for setting in fields(Settings)}),
             RunSettings(**{setting.name: options[setting.name] for setting in fields(RunSettings)}),
@@ -62,7 +63,9 @@ class Request:
             "tokenizer": saved.tokenizer_settings.kind,
             "vocab_size": saved.tokenizer_settings.vocab_size,
             "lowercase": saved.tokenizer_settings.lowercase,
-            **{name: getattr(saved.config, name) for name in (*SIZES, "lattice")},
+            **{name: getattr(saved.config, name) for name in SIZES},
+            "lattice": Lattice.of(saved.config.lattice.parts),
+            "lattice_weights": saved.config.lattice.loss_weights,
             **asdict(saved.settings),
             **asdict(saved.run_settings),
         }

@@ -14,6 +14,7 @@ from cllm.cli.interrupt import Interrupt
 from cllm.cli.options import (
     cache_option,
     lattice_option,
+    lattice_weights_option,
     paths_argument,
     settings_options,
     size_option,
@@ -50,6 +51,7 @@ if TYPE_CHECKING:
 @size_option("num_heads", 4, "H, attention heads; has to divide the width of an embedding.")
 @size_option("ff_dim", 512, "F, width of the feed-forward layer.")
 @lattice_option
+@lattice_weights_option
 @settings_options(Settings)
 @settings_options(RunSettings)
 @cache_option
@@ -86,7 +88,8 @@ def train(
     The folder --output gets step-N.cllm (the newest --keep), best.cllm (the lowest validation
     loss), and metrics.jsonl, a line for every --log-every steps: step, epoch, loss (nats per
     token), learning_rate, tokens_per_second, and where it was measured validation_loss and
-    perplexity.
+    perplexity; with --lattice loss also its terms geometric, symmetry and prime, which are
+    trained on as well, but are no part of loss and validation_loss.
 
     Ctrl-C saves and stops; so do SIGTERM and SIGHUP. A resumed run ends with the same bytes as
     one that was never stopped.

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 import cllm
 from cllm.config import Config
 from cllm.errors import CllmError
-from cllm.layout import LAYER_TENSORS, tensor_shapes, tensor_views
+from cllm.layout import layer_tensors, tensor_shapes, tensor_views
 from cllm.text.tokenizer import Tokenizer, TokenizerSettings
 from cllm.training.settings import RunSettings, Settings
 from cllm.training.tensor_file import Tensors, load_tensors, save_tensors
@@ -125,7 +125,7 @@ class Checkpoint:
             )
         config = Config.from_dict(_value(metadata, "config", dict))
         # The count first: a configuration may ask for more tensors than could be listed.
-        if len(tensors) != len(_PREFIXES) * (1 + config.num_layers * len(LAYER_TENSORS)):
+        if len(tensors) != len(_PREFIXES) * (1 + config.num_layers * len(layer_tensors(config))):
             raise CllmError(f"{len(tensors)} tensors do not fit {config}")
         for name, shape in _shapes(config).items():
             found = getattr(tensors.get(name), "shape", "no such tensor")

@@ -48,7 +48,7 @@ def lost(tokenizer: Tokenizer) -> str:
 def evaluate(model: Model, batches: Batches, chosen: Iterable[int] | None = None) -> Evaluation:
     """The loss over the batches chosen (all of them by default), windows in the text's order.
 
-    Raises `FloatingPointError` where it is not finite.
+    The lattice's loss is no part of it. Raises `FloatingPointError` where it is not finite.
     """
     order = batches.order()
     losses, counted = [], 0
@@ -56,8 +56,10 @@ def evaluate(model: Model, batches: Batches, chosen: Iterable[int] | None = None
         tokens, targets = batches.batch(order, i)
         with np.errstate(all="ignore"):  # the loss tells
             model.forward(tokens)
-            losses.append(model.loss(targets, 1.0))
-        counted += int(np.count_nonzero(targets >= 0))
+            count = int(np.count_nonzero(targets >= 0))
+            loss = model.loss(targets, 1.0)
+            losses.append(loss - count * model.lattice_loss)
+        counted += count
     loss = sum(losses) / counted
     if not math.isfinite(loss):
         raise FloatingPointError(f"the loss over the text is {loss}: the model has diverged")

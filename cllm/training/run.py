@@ -47,6 +47,7 @@ class Record:
         """The line of `metrics.jsonl`."""
         values: dict[str, Any] = asdict(self.step)
         del values["tokens"]
+        values |= values.pop("lattice_terms")
         values["tokens_per_second"] = round(self.tokens_per_second, 1)
         if self.validation is not None:
             values["validation_loss"] = self.validation.loss

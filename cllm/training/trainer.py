@@ -9,7 +9,7 @@ Leaves out: files, logs and signals (`cllm.training.run`), and the schedules' fo
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -43,6 +43,8 @@ class Step:
     learning_rate: float
     tokens: int
     """Targets counted."""
+    lattice_terms: Mapping[str, float]
+    """The terms of the lattice loss, where there is one: trained on too, but no part of `loss`."""
 
 
 class Trainer:
@@ -142,7 +144,14 @@ class Trainer:
                 f"the loss at step {update.step} is {loss}: training diverged; try a lower "
                 f"learning rate than {self.settings.learning_rate:g}, a longer warm-up, or clipping"
             )
-        done = Step(update.step, self._epoch + 1, loss, update.learning_rate, counted)
+        done = Step(
+            update.step,
+            self._epoch + 1,
+            loss - self.model.lattice_loss,
+            update.learning_rate,
+            counted,
+            self.model.lattice_terms,
+        )
         self._step += 1
         self._batch = stop
         if self._batch == len(self._batches):

@@ -80,6 +80,7 @@ CHECKS: dict[str, Check] = {
         generation.sampling,
         generation.chunks,
         lattice.value,
+        lattice.distances,
         lattice.derivatives,
         lattice.contexts,
         lifecycle.raises,

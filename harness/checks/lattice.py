@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from functools import partial
 
+import numpy as np
+
 from cllm.config import Config
 from cllm.harness import activations
 from cllm.harness.cases import Case, Setting
@@ -18,8 +20,9 @@ from cllm.harness.checks.generation import compare_contexts
 from cllm.harness.checks.gradients import hold_derivatives
 from cllm.harness.checks.loss import compare_forward
 from cllm.harness.judge import compare_cases
-from cllm.harness.tolerance import Comparison
-from cllm.harness.verdict import Verdict
+from cllm.harness.runner import Arrays, build, calibrate
+from cllm.harness.tolerance import FORWARD, Comparison, compare_tensors
+from cllm.harness.verdict import Status, Verdict
 from cllm.lattice.parts import Lattice
 from cllm.model import Model
 from cllm.plan import Operation
@@ -36,13 +39,54 @@ WINDOWS = (Setting(Config(31, 20, 2, 4, 9), 1, 7),)
 TINY = (Setting(Config(14, 6, 1, 2, 3), 2, 13),)
 """Small enough for one forward pass a parameter; an id of each class, and one more."""
 
+NUMBERS = (
+    *range(1, 14), 64, 67, 72, 73, 74, 144, 146, 2 * 67, 67**2, 2 * 67**2, 4095, 4096, 4097,
+    5 * 7 * 11 * 13, 2 * 3 * 5 * 7 * 11 * 13, 2**15, 2**16, 3**10, 5**6, 46_341, 65_521, 65_536,
+    69_997, 69_999, 70_000,
+)  # fmt: skip
+"""Those that tell prime tables from each other, and whose least common multiples leave 32 bits."""
+
+FAR = Setting(Config(max(NUMBERS), 4, 1, 1, 4), 1, len(NUMBERS))
+
 Compare = Callable[[type[Model], type[Model], Case], list[Comparison]]
 
 
 @check("lattice.value", Operation.EVALUATION)
 def value(candidate: type[Model], reference: type[Model], seed: int) -> Verdict:
-    """Loss and logits against float64."""
-    return _hold(compare_forward, candidate, reference, SHAPES, seed)
+    """Loss, the terms of the lattice's loss, and logits against float64."""
+
+    def compare_all(candidate: type[Model], reference: type[Model], case: Case) -> list[Comparison]:
+        found = compare_forward(candidate, reference, case)
+        if case.setting.config.lattice.loss:
+            exact, errors = calibrate(partial(_terms, reference), case)
+            found += compare_tensors(_terms(candidate, case, "float32"), exact, errors, FORWARD)
+        return found
+
+    return _hold(compare_all, candidate, reference, SHAPES, seed)
+
+
+def _terms(model: type[Model], case: Case, dtype: str) -> Arrays:
+    """`terms` (3,) of the lattice's loss."""
+    built = build(model, case, dtype, operation=Operation.EVALUATION)
+    built.forward(case.tokens)
+    built.loss(case.targets)
+    return {"terms": np.array([*built.lattice_terms.values()])}
+
+
+@check("lattice.distances", Operation.EVALUATION)
+def distances(candidate: type[Model], reference: type[Model], seed: int) -> Verdict:
+    """Loss and logits where attention meets ids far apart: primes, their powers and products."""
+    if "attention" not in candidate.lattice_parts & reference.lattice_parts:
+        return Verdict(Status.NOT_APPLICABLE, "attention on the lattice is not there")
+
+    def compare_case(case: Case) -> list[Comparison]:
+        order = np.random.default_rng([case.seed, case.draw]).permutation(len(NUMBERS))
+        tokens = np.array(NUMBERS, np.int32)[None, order] - 1
+        targets = np.roll(tokens, 1, axis=1)
+        return compare_forward(candidate, reference, replace(case, tokens=tokens, targets=targets))
+
+    config = replace(FAR.config, lattice=Lattice(attention=True))
+    return compare_cases(compare_case, [replace(FAR, config=config)], seed)
 
 
 @check("lattice.gradients", Operation.TRAINING)

@@ -171,8 +171,8 @@ class HalfPrecisionInside(Patched):
     exact = staticmethod(attention._masked_scores)
 
     @classmethod
-    def scores(cls, q: Array, k: Array) -> Array:
-        rounded: Array = cls.exact(q, k).astype(np.float16).astype(q.dtype)
+    def scores(cls, q: Array, k: Array, bias: Array | float) -> Array:
+        rounded: Array = cls.exact(q, k, bias).astype(np.float16).astype(q.dtype)
         return rounded
 
     def patched(self) -> Any:

@@ -114,7 +114,7 @@ class NoCausalMask(Patched):
     """A missing causal mask: a query sees the tokens after its own."""
 
     @staticmethod
-    def scores(q: Array, k: Array) -> Array:
+    def scores(q: Array, k: Array, bias: Array | float) -> Array:
         unmasked: Array = (q @ k.swapaxes(-1, -2)) / math.sqrt(q.shape[-1])
         return unmasked
 

@@ -95,20 +95,24 @@ def _runs(content: bytes, id: str, where: str) -> list[Run]:
 def _check(run: Run) -> None:
     """Raises `CllmError` for figures that cannot be, `TypeError` for what is of another type."""
     for result in run.results:
-        name = short(f"{result.benchmark} of {result.candidate}")
         if type(result.threads) is not int or result.threads < 1:
-            raise TypeError(f"{name}: threads must be 1 or more")
+            raise TypeError(f"{_name(result)}: threads must be 1 or more")
         if any(type(text) is not str for text in (result.benchmark, result.candidate)):
-            raise TypeError(f"{name}: a name must be a string")
+            raise TypeError(f"{_name(result)}: a name must be a string")
         numbers = (result.value, *result.samples)
         lowest = 1 / LARGEST if _is_speed(result.metric) else -LARGEST
         if not lowest < min(numbers) <= max(numbers) < LARGEST:
             wrong = next(number for number in numbers if not lowest < number < LARGEST)
             raise CllmError(
-                f"{name}: {wrong:g} {result.metric}, must lie between {lowest:g} and {LARGEST:g}"
+                f"{_name(result)}: {wrong:g} {result.metric}, "
+                f"must lie between {lowest:g} and {LARGEST:g}"
             )
         if result.share is not None and not 0 < result.share < LARGEST:
-            raise CllmError(f"{name}: a share of {result.share:g}, must be positive")
+            raise CllmError(f"{_name(result)}: a share of {result.share:g}, must be positive")
+
+
+def _name(result: Result) -> str:
+    return short(f"{result.benchmark} of {result.candidate}")
 
 
 def _is_speed(metric: str) -> bool:

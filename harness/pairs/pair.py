@@ -39,9 +39,10 @@ EDGES = 0.2
 class Pair:
     """A function and its reference. Both are called by keyword, with the same arguments.
 
-    Axes are strings of letters, one an axis, with digits before a letter for so many times it:
-    "BT3D" is (B, T, 3·D). Each case gives every letter a size. A function that has no parameter of
-    an output's name returns that output instead: one or several arrays, in the order of the table.
+    Axes are strings of letters, one an axis, with digits before a letter for so many times it, and
+    at the end for themselves: "BT3D" is (B, T, 3·D), "H3" is (H, 3). Each case gives every letter
+    a size. A function that has no parameter of an output's name returns that output instead: one or
+    several arrays, in the order of the table.
 
     Raises `CllmError` where a name stands twice, or a case lacks a letter.
     """
@@ -229,7 +230,7 @@ def shape_of(axes: str, sizes: Sizes) -> tuple[int, ...]:
         else:
             shape.append(int(digits or 1) * sizes[letter])
             digits = ""
-    return tuple(shape)
+    return (*shape, int(digits)) if digits else tuple(shape)
 
 
 def find_function(function: Function | str) -> Function:

@@ -12,6 +12,7 @@
 
 #include "exp.h"
 #include "gemm.h"
+#include "lattice_attention.h"
 
 /* s (keys,lanes) = m x: rows of m by the transposed tile x (width,lanes), up to the diagonal. */
 static void attention_scores(float *s, const float *m, ptrdiff_t row, const float *x,
@@ -34,7 +35,8 @@ INLINE ivec attention_seen(ptrdiff_t query, ptrdiff_t key)
 
 static void attention_forward(float *out, const float *start, ptrdiff_t out_row, float *lse,
                               const float *q, const float *k, const float *v, ptrdiff_t row,
-                              ptrdiff_t T, ptrdiff_t width, float *scratch, float *panel)
+                              ptrdiff_t T, ptrdiff_t width, float *scratch, float *panel,
+                              const LatticeHead *lattice)
 {
     const float scale = 1.0f / sqrtf((float)width);
     float *const qt = scratch, *const p = qt + width * ATTENTION_QUERIES;
@@ -43,6 +45,8 @@ static void attention_forward(float *out, const float *start, ptrdiff_t out_row,
         const ptrdiff_t lanes = (n + LANES - 1) / LANES * LANES, keys = first + n;
         gemm_pack(qt, q + first * row, 1, row, width, n);
         attention_scores(p, k, row, qt, first, keys, lanes, width, panel);
+        if (lattice != NULL)
+            lattice_lower_tile(p, lattice, first, keys, lanes);
         for (ptrdiff_t l = 0; l < lanes; l += LANES) {
             const ptrdiff_t query = first + l;
             const ptrdiff_t seen = query + LANES < keys ? query + LANES : keys;
@@ -91,7 +95,8 @@ static void attention_backward_keys(float *d, const float *p, const float *x, pt
 static void attention_backward(float *dq, float *dk, float *dv, const float *dout,
                                ptrdiff_t out_row, const float *lse, const float *q,
                                const float *k, const float *v, ptrdiff_t row, ptrdiff_t T,
-                               ptrdiff_t width, float *scratch, float *panel)
+                               ptrdiff_t width, float *scratch, float *panel,
+                               const LatticeHead *lattice)
 {
     const float scale = 1.0f / sqrtf((float)width);
     float *const qt = scratch, *const doutt = qt + width * ATTENTION_QUERIES;
@@ -103,6 +108,8 @@ static void attention_backward(float *dq, float *dk, float *dv, const float *dou
         gemm_pack(qt, q + first * row, 1, row, width, n);
         gemm_pack(doutt, dout + first * out_row, 1, out_row, width, n);
         attention_scores(p, k, row, qt, first, keys, lanes, width, panel);
+        if (lattice != NULL)
+            lattice_lower_tile(p, lattice, first, keys, lanes);
         attention_scores(ds, v, row, doutt, first, keys, lanes, width, panel);
         for (ptrdiff_t l = 0; l < lanes; l += LANES) {
             const ptrdiff_t query = first + l;
@@ -127,6 +134,8 @@ static void attention_backward(float *dq, float *dk, float *dv, const float *dou
                 vec_store(ds + j * lanes + l, scale * e * (vec_load(ds + j * lanes + l) - dots));
             }
         }
+        if (lattice != NULL)
+            lattice_sums_tile(ds, lattice, first, keys, lanes);
         attention_backward_keys(dvalues, p, dout + first * out_row, out_row, first, n, lanes,
                                 width, panel);
         attention_backward_keys(dkeys, ds, q + first * row, row, first, n, lanes, width, panel);

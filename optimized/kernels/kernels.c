@@ -6,6 +6,8 @@
 #include "exp.h"
 #include "gemm.h"
 #include "gemv.h"
+#include "lattice_attention.h"
+#include "lattice_loss.h"
 #include "layernorm.h"
 #include "rows.h"
 
@@ -16,5 +18,7 @@
 
 const Kernels JOIN(kernels_, LEVEL) = {
     STRING(LEVEL), gemm, gemm_times, gemv, dots, axpy, add, scale, max, sum_squares,
-    sum_double, exp_sum, exp_double, gelu, layernorm_forward, layernorm_backward, attention_forward, attention_backward, adam,
+    sum_double, exp_sum, exp_double, gelu, layernorm_forward, layernorm_backward,
+    attention_forward, attention_backward, lattice_distances, lattice_lower, lattice_loss_sums,
+    lattice_loss_gradient, adam,
 };

@@ -9,6 +9,8 @@
 
 #include <stddef.h>
 
+#include "lattice.h"
+
 enum {
     GEMM_COLUMNS = 48,     /* columns of b in a packed panel, for every level */
     GEMM_DEPTH = 512,      /* rows of b that gemm takes at a time */
@@ -73,16 +75,36 @@ typedef struct {
     /* One head of one sequence, T tokens, q, k, v and their gradients with rows `row` apart:
      * out = start + softmax(q k^T / sqrt(width)) v, causal, rows out_row apart; start may be NULL,
      * for zero. Leaves lse (T,), the logarithm of each denominator. scratch: attention_scratch,
-     * panel as for gemm. */
+     * panel as for gemm; lattice may be NULL, for none. */
     void (*attention_forward)(float *out, const float *start, ptrdiff_t out_row, float *lse,
                               const float *q, const float *k, const float *v, ptrdiff_t row,
-                              ptrdiff_t T, ptrdiff_t width, float *scratch, float *panel);
+                              ptrdiff_t T, ptrdiff_t width, float *scratch, float *panel,
+                              const LatticeHead *lattice);
 
     /* dq, dk and dv may be q, k and v. */
     void (*attention_backward)(float *dq, float *dk, float *dv, const float *dout,
                                ptrdiff_t out_row, const float *lse, const float *q,
                                const float *k, const float *v, ptrdiff_t row, ptrdiff_t T,
-                               ptrdiff_t width, float *scratch, float *panel);
+                               ptrdiff_t width, float *scratch, float *panel,
+                               const LatticeHead *lattice);
+
+    /* Distances (3,n), rows `apart`, of token `one` of a sequence to those from `first` on. */
+    void (*lattice_distances)(float *out, ptrdiff_t apart, const LatticeTokens *tokens,
+                              ptrdiff_t one, ptrdiff_t first, ptrdiff_t n,
+                              const LatticeTables *tables);
+
+    /* scores (n,) = scores - weights (3,) distances (3,n) */
+    void (*lattice_lower)(float *scores, const float *distances, ptrdiff_t apart,
+                          const float *weights, ptrdiff_t n);
+
+    /* n <= LATTICE_COLUMNS columns of e (V,...), rows `row` apart: sums (4,) of their squares and
+     * of the three terms of the lattice loss, which are not yet divided. */
+    void (*lattice_loss_sums)(double *sums, const float *e, ptrdiff_t row, ptrdiff_t n,
+                              const LatticeGraph *graph);
+
+    /* Add to d, which has e's rows: less factors[0] e, and each term's gradient by half its factor. */
+    void (*lattice_loss_gradient)(float *d, const float *e, ptrdiff_t row, ptrdiff_t n,
+                                  const LatticeGraph *graph, const float *factors);
 
     /* shared: other cores read the parameters next */
     void (*adam)(float *parameters, float *first, float *second, const float *gradients,

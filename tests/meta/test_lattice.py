@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from cllm.harness import CHECKS, Status
@@ -10,7 +12,7 @@ from cllm.lattice.parts import SHARED
 from cllm.reference import Model as Reference
 from cllm.registry import find_model
 
-NAMES = ("lattice.value", "lattice.gradients", "lattice.generation")
+NAMES = ("lattice.value", "lattice.distances", "lattice.gradients", "lattice.generation")
 
 FAULTY = [
     fault.name for fault in FAULTS.values() if fault.candidate.__module__.endswith("faults.lattice")
@@ -22,7 +24,7 @@ def test_fault_is_caught_by_all_that_are_named_for_it(fault: str) -> None:
     for name in FAULTS[fault].caught_by:
         verdict = CHECKS[name](FAULTS[fault].candidate, Reference, 2)
         assert verdict.status is Status.FAIL, verdict.evidence
-        assert "lattice symmetry" in verdict.evidence or "lattice positions" in verdict.evidence
+        assert re.search(r" lattice (attention|symmetry|loss|positions)", verdict.evidence)
 
 
 def test_every_check_has_a_fault() -> None:
@@ -43,4 +45,5 @@ class Plain(Reference):
 @pytest.mark.parametrize("name", NAMES)
 def test_who_lacks_a_part_is_not_asked_for_it(name: str) -> None:
     verdict = CHECKS[name](Plain, Reference, 1)
-    assert verdict.status is Status.PASS, verdict.evidence
+    without = Status.NOT_APPLICABLE if name == "lattice.distances" else Status.PASS
+    assert verdict.status is without, verdict.evidence
