@@ -90,12 +90,13 @@ static inline void lattice_weights(float *out, const float *w, ptrdiff_t width)
 static inline LatticeHead lattice_head(const LatticeBatch *batch, ptrdiff_t pair, ptrdiff_t T,
                                        ptrdiff_t H, ptrdiff_t width, float *distances)
 {
-    LatticeHead head = {
-        .tables = batch->tables,
-        .tokens = {batch->tokens + pair / H * T, batch->fields + pair / H * LATTICE_FIELDS * T, T},
-        .distances = distances,
-        .sums = batch->sums == NULL ? NULL : batch->sums + 3 * pair,
-    };
+    LatticeHead head;
+    head.tables = batch->tables;
+    head.tokens.ids = batch->tokens + pair / H * T;
+    head.tokens.fields = batch->fields + pair / H * T * LATTICE_FIELDS;
+    head.tokens.apart = T;
+    head.distances = distances;
+    head.sums = batch->sums == NULL ? NULL : batch->sums + 3 * pair;
     lattice_weights(head.weights, batch->weights + 3 * (pair % H), width);
     return head;
 }

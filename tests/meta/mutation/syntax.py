@@ -42,8 +42,8 @@ _CYTHON = re.compile(
 
 
 _TYPE = re.compile(
-    "void|char|short|int|long|unsigned|float|double|const|static|struct|i?vec|vec_in_memory"
-    r"|Ahead|Barrier|Finish|Kernels|\w+_t|__\w*m\w*\d+|atomic_int"
+    "void|char|short|int|long|unsigned|float|double|const|static|struct|[iu]?vec|vec_in_memory"
+    r"|Ahead|Barrier|Columns|Finish|Kernels|Lattice[A-Z]\w+|Turn|\w+_t|__\w*m\w*\d+|atomic_int"
 )
 
 
