@@ -16,8 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cllm.config import Config
+from cllm.lattice.parts import Lattice
 from cllm.layout import tensor_views
-from cllm.model import IGNORED, Update
+from cllm.model import IGNORED, Model, Update
 
 DRAWS = 8
 """How often cases are redrawn until each tensor has been tested with power."""
@@ -57,6 +58,12 @@ class Setting:
 
     def __str__(self) -> str:
         return f"{describe(self.config)} B {self.batch_size} T {self.seq_len}"
+
+
+def on_lattice(setting: Setting, candidate: type[Model]) -> Setting:
+    """The same with every part of the lattice that a candidate has."""
+    lattice = Lattice.of(candidate.lattice_parts)
+    return replace(setting, config=replace(setting.config, lattice=lattice))
 
 
 def describe(config: Config) -> str:

@@ -82,6 +82,7 @@ CHECKS: dict[str, Check] = {
         lattice.value,
         lattice.distances,
         lattice.derivatives,
+        lattice.training,
         lattice.contexts,
         lifecycle.raises,
         lifecycle.together,

@@ -15,7 +15,7 @@ from itertools import islice
 import numpy as np
 
 from cllm.config import Config
-from cllm.harness.cases import Case, Setting, draw_case
+from cllm.harness.cases import Case, Setting, draw_case, on_lattice
 from cllm.harness.checks.check import check
 from cllm.harness.differences import differences, first_of, not_finite
 from cllm.harness.guard import Arena, OutOfBounds, Side
@@ -36,7 +36,8 @@ SMALL = (
     Setting(Config(19, 20, 1, 2, 70), 1, 70),
     Setting(Config(29, 12, 3, 2, 17), 5, 7),
 )
-"""One token; narrow heads; a row longer than a tile; widths that are no multiple of a vector's."""
+"""One token; narrow heads; a row longer than a tile; widths that are no multiple of a vector's. The
+last one is taken on the lattice as well."""
 
 
 @check("buffers.bounds", Operation.EVALUATION)
@@ -50,7 +51,7 @@ def bounds(candidate: type[Model], reference: type[Model], seed: int) -> Verdict
     """
 
     def problems() -> Iterator[str]:
-        for setting in (REAL, *SMALL):
+        for setting in (REAL, *SMALL, on_lattice(SMALL[-1], candidate)):
             case = draw_case(setting, seed)
             runs = []
             beside: list[OutOfBounds] = []
@@ -73,7 +74,7 @@ def bounds(candidate: type[Model], reference: type[Model], seed: int) -> Verdict
                 yield from _beyond_rounding(reference, candidate.parts, case, got, ordinary, where)
 
     evidence = (
-        f"whole lives in {1 + len(SMALL)} configurations stayed within their buffers, guarded at "
+        f"whole lives in {2 + len(SMALL)} configurations stayed within their buffers, guarded at "
         "both ends, with 1 and 2 threads"
     )
     return first_of(problems(), evidence)
@@ -92,13 +93,13 @@ def inputs(candidate: type[Model], reference: type[Model], seed: int) -> Verdict
         return arena.read_only(*_of_roles(plan, ALL - call.writes))
 
     def problems() -> Iterator[str]:
-        for setting in (REAL, SMALL[-1]):
+        for setting in (REAL, SMALL[-1], on_lattice(SMALL[-1], candidate)):
             case = draw_case(setting, seed)
             yield from not_finite(live(candidate, case, Side.END, protect))
         for operation in candidate.parts - {Operation.TRAINING}:
             _run_frozen(candidate, case, operation)
 
-    return first_of(problems(), "every call wrote to its own buffers alone, in 2 configurations")
+    return first_of(problems(), "every call wrote to its own buffers alone, in 3 configurations")
 
 
 @check("buffers.unwritten", Operation.EVALUATION)
@@ -116,7 +117,7 @@ def unwritten(candidate: type[Model], reference: type[Model], seed: int) -> Verd
         yield
 
     def problems() -> Iterator[str]:
-        for setting in (REAL, *SMALL[1:]):
+        for setting in (REAL, *SMALL[1:], on_lattice(SMALL[-1], candidate)):
             case = draw_case(setting, seed)
             clean = live(candidate, case, Side.END)
             where = f"where zeroed buffers give {{}}: something was read that nobody wrote ({case})"
@@ -145,14 +146,14 @@ def stale(candidate: type[Model], reference: type[Model], seed: int) -> Verdict:
         yield
 
     def problems() -> Iterator[str]:
-        for setting in (REAL, SMALL[-1]):
+        for setting in (REAL, SMALL[-1], on_lattice(SMALL[-1], candidate)):
             case = draw_case(setting, seed)
             fresh = live(candidate, case, Side.END)
             earlier = (draw_case(setting, seed + 1), draw_case(setting, seed, 1))
             where = f"where a fresh model gives {{}}: something of earlier calls is left ({case})"
             yield from _against(fresh, where, candidate, case, leave, earlier)
 
-    return first_of(problems(), "used models gave the bytes of fresh ones, in 2 configurations")
+    return first_of(problems(), "used models gave the bytes of fresh ones, in 3 configurations")
 
 
 def _against(

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 from numpy.typing import NDArray
 
 from cllm.config import Config
 from cllm.decoder import Sampling
-from cllm.harness.cases import BUSY, SETTINGS, Case, Setting, draw_batches, draw_case, draw_updates
+from cllm.harness.cases import (
+    BUSY,
+    SETTINGS,
+    Case,
+    Setting,
+    draw_batches,
+    draw_case,
+    draw_updates,
+    on_lattice,
+)
 from cllm.harness.checks.check import check
 from cllm.harness.configurations import draw_settings, smallest_failing
 from cllm.harness.judge import name_smallest
 from cllm.harness.runner import build, first_difference, state
 from cllm.harness.verdict import Status, Verdict
-from cllm.lattice.parts import Lattice
 from cllm.model import Model
 from cllm.plan import Operation
 
@@ -82,9 +88,7 @@ def _same(candidate: type[Model], seed: int, others: list[tuple[str, int]]) -> V
                 return f"{where}, in {how}"
         return ""
 
-    lattice = Lattice.of(candidate.lattice_parts)
-    on_it = replace(BUSY, config=replace(BUSY.config, lattice=lattice))
-    work = [*WORK, on_it, *draw_settings(seed, DRAWN)]
+    work = [*WORK, on_lattice(BUSY, candidate), *draw_settings(seed, DRAWN)]
     for setting in work:
         if where := difference(setting):
             smallest = smallest_failing(setting, lambda smaller: bool(difference(smaller)))

@@ -19,6 +19,7 @@ from cllm.harness.checks.check import check
 from cllm.harness.checks.generation import compare_contexts
 from cllm.harness.checks.gradients import hold_derivatives
 from cllm.harness.checks.loss import compare_forward
+from cllm.harness.checks.training import compare_first_step
 from cllm.harness.judge import compare_cases
 from cllm.harness.runner import Arrays, build, calibrate
 from cllm.harness.tolerance import FORWARD, Comparison, compare_tensors
@@ -93,6 +94,12 @@ def distances(candidate: type[Model], reference: type[Model], seed: int) -> Verd
 def derivatives(candidate: type[Model], reference: type[Model], seed: int) -> Verdict:
     """Every tensor against the derivative of the reference's loss by the complex step."""
     return hold_derivatives(candidate, reference, _settings(candidate, reference, TINY), seed)
+
+
+@check("lattice.training", Operation.TRAINING)
+def training(candidate: type[Model], reference: type[Model], seed: int) -> Verdict:
+    """One whole step leaves backward's gradient in the moments, as `training.moments` asks."""
+    return _hold(compare_first_step, candidate, reference, SHAPES[:1], seed)
 
 
 @check("lattice.generation", Operation.GENERATION)

@@ -12,7 +12,7 @@ from importlib import import_module
 from pathlib import Path
 from unittest import mock
 
-from cllm.harness.cases import Setting
+from cllm.harness.cases import Setting, on_lattice
 from cllm.harness.checks.check import check
 from cllm.harness.exercise import SMALL, WIDE, Exercise
 from cllm.harness.memory.allocations import Work, count_allocations
@@ -101,7 +101,8 @@ def steady(candidate: type[Model], reference: type[Model], seed: int) -> Verdict
     if candidate.allocates_in_step:
         evidence = f"{candidate.__name__} does not claim it (allocates_in_step)"
         return Verdict(Status.NOT_APPLICABLE, evidence)
-    for setting, threads in ((SMALL, 1), (WIDE, 1), (WIDE, THREADS)):
+    on_it = on_lattice(WIDE, candidate)
+    for setting, threads in ((SMALL, 1), (WIDE, 1), (WIDE, THREADS), (on_it, THREADS)):
         exercise = Exercise(candidate, setting, seed, threads)
         for _ in range(WARM_UP):
             exercise.step()

@@ -251,6 +251,20 @@ class LossOfEachMicroBatch(OtherLoss):
     functions: ClassVar = {"lattice_loss_backward": gradient}
 
 
+@caught_by("lattice.training")
+class StepForgetsTheLoss(OtherLoss):
+    """A fused step without the gradient of the lattice's loss, which backward has."""
+
+    functions: ClassVar = {"lattice_loss_backward": lambda *_: None}
+
+    def _backward(self, *arguments: Any) -> None:
+        Reference._backward(self, *arguments)
+
+    def _step(self, *arguments: Any) -> float:
+        with self.patched():
+            return super()._step(*arguments)
+
+
 @caught_by("lattice.value")
 class OrbitsThatDoNotClose(OtherLoss):
     """The last token of an orbit is held against the first of the next one."""

@@ -21,6 +21,9 @@ CASES = (
     {"B": 1, "T": 40, "D": 130, "H": 1, "F": 257, "V": 2_003, "K": 513, "M": 3, "P": 39},
 )
 
+COMPOSITES = {"V": 90, "D": 6, "H": 2}
+"""64 composites and one: a block of the sum and the first of another."""
+
 DEEP = {"B": 2, "T": 280, "D": 132, "H": 1, "F": 1, "V": 135, "K": 130, "M": 131, "P": 0}
 """More tokens than a product takes at once, and sides wide enough to be gathered."""
 
@@ -86,7 +89,7 @@ _LATTICE_ATTENTION = of_both("lattice_attention", "lattice_attention_forward",
          cases=(*CASES, LONG))  # fmt: skip
 _LATTICE_LOSS = of_both("lattice_loss", "lattice_loss_forward",
          writes={"terms": "4"}, reads={"embedding": "VD"}, scalars={"num_heads": "H"},
-         dtypes={"terms": "float64"}, valid=_whole_heads)  # fmt: skip
+         dtypes={"terms": "float64"}, valid=_whole_heads, cases=(*CASES, COMPOSITES))  # fmt: skip
 
 PAIRS = (
     of_both("embedding", "embedding_forward",

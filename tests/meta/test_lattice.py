@@ -12,7 +12,13 @@ from cllm.lattice.parts import SHARED
 from cllm.reference import Model as Reference
 from cllm.registry import find_model
 
-NAMES = ("lattice.value", "lattice.distances", "lattice.gradients", "lattice.generation")
+NAMES = (
+    "lattice.value",
+    "lattice.distances",
+    "lattice.gradients",
+    "lattice.training",
+    "lattice.generation",
+)
 
 FAULTY = [
     fault.name for fault in FAULTS.values() if fault.candidate.__module__.endswith("faults.lattice")

@@ -154,10 +154,11 @@ class Build:
     def _kernels(self) -> None:
         """Compile the kernels of one level, and the table that chooses it."""
         folder = self._sources / "kernels"
-        flags = ["-c", *C, *KERNELS, "-DLEVEL=mutants", "-include", "../mutant.h"]
-        self._compile(["cc", *flags, "kernels.c", "-o", self.folder / "kernels.o"], folder)
+        compile = ["cc", "-c", *C, "-include", "../mutant.h"]
+        level = [*KERNELS, "-DLEVEL=mutants", "kernels.c", "-o", self.folder / "kernels.o"]
+        self._compile([*compile, *level], folder)
         (folder / "choose.c").write_text(CHOICE)
-        self._compile(["cc", "-c", *C, "choose.c", "-o", self.folder / "choose.o"], folder)
+        self._compile([*compile, "choose.c", "-o", self.folder / "choose.o"], folder)
 
     def _module(self, name: str) -> None:
         """Translate and compile one Cython module."""

@@ -1,0 +1,1 @@
+"""Does the lattice help? An experiment, published as `reports/lattice.md`."""
