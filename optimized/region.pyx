@@ -82,15 +82,15 @@ cdef void see(double *pace, double seconds) noexcept:
         pace[0] += (min(seconds, 4.0 * pace[0]) - pace[0]) / 8.0
 
 
-cpdef bint is_trial(Py_ssize_t call):
-    """Whether a call, from 1 on, is for trying what the others do not use: one thread, or the team.
+cpdef bint is_trial(Py_ssize_t call, bint alone_is_faster):
+    """Whether a call, from 1 on, is for trying what the others do not use: the team, or one thread.
 
     Four of `TRIAL`, one after another: the first calls of a team that has slept find cold caches.
-    And four from the 2nd, 4th, 8th and so on before: a team's very first call makes its threads,
-    which must not decide for long.
+    The team, whose very first call makes its threads, also from the 2nd, 4th, 8th and so on before;
+    one thread, which a team of t may outdo t times, only at the start.
     """
     cdef Py_ssize_t power = 2
-    if call >= TRIAL:
+    if call >= TRIAL or not alone_is_faster:
         return call % TRIAL < 4
     while 2 * power <= call:
         power *= 2
@@ -158,7 +158,7 @@ cdef class Network:
         if team == 1:
             return 1
         pace.calls += 1
-        if is_trial(pace.calls):
+        if is_trial(pace.calls, alone_is_faster):
             return team if alone_is_faster else 1
         return 1 if alone_is_faster else team
 

@@ -156,9 +156,15 @@ def test_an_unknown_level_is_an_import_error_that_names_the_choices() -> None:
 def test_the_first_calls_do_not_decide_for_long_how_many_threads_work() -> None:
     """The first call of a team makes its threads: it was slow, and 128 calls went alone. Later on a
     single trial found the team's caches cold."""
-    trials = [call for call in range(1, 600) if is_trial(call)]
+    teams = [call for call in range(1, 600) if is_trial(call, True)]
     later = [start + place for start in (16, 32, 64, 128, 256, 512) for place in range(4)]
-    assert trials == [*range(2, 12), *later]
+    assert teams == [*range(2, 12), *later]
+
+
+def test_few_calls_of_a_team_go_alone() -> None:
+    """A dozen steps of a large model, ten of them trials, seemed to gain nothing by two threads."""
+    alone = [call for call in range(1, 600) if is_trial(call, False)]
+    assert alone == [1, 2, 3, 256, 257, 258, 259, 512, 513, 514, 515]
 
 
 def test_a_fork_after_a_parallel_region_still_works() -> None:

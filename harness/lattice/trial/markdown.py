@@ -106,8 +106,8 @@ def _parts(results: Results) -> Iterator[str]:
     yield "## Validation loss, nats a token"
     yield (
         "Mean and standard deviation over the seeds; then the difference from the plain model, "
-        f"seed by seed, with the interval of {LEVEL:.0%} by Student's t. *helps* and *harms* are said "
-        "where an interval excludes 0 that pays for the number of differences of its table "
+        f"seed by seed, with the interval of {LEVEL:.0%} by Student's t. *helps* and *harms* are "
+        "said where an interval excludes 0 that pays for the number of differences of its table "
         "(Bonferroni)."
     )
     for name, rows in found.items():
