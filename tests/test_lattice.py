@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -506,3 +508,9 @@ def test_a_model_without_a_part_refuses_it() -> None:
 
     with pytest.raises(CllmError, match="Plain has no lattice symmetry"):
         Plain.plan(CONFIG, 1, 1)
+
+
+def test_the_example_of_the_documentation_runs() -> None:
+    document = (Path(__file__).parents[1] / "docs" / "lattice.md").read_text()
+    (example,) = re.findall(r"^```python\n(.*?)^```$", document, re.MULTILINE | re.DOTALL)
+    exec(example, {})

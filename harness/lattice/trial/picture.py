@@ -38,8 +38,8 @@ def svg(found: Mapping[str, Sequence[Difference]]) -> str:
     columns = alt.Column("text:N", title=None, sort=None)
     chart = layers.facet(column=columns, data=alt.InlineData(values=rows))
     chart = chart.properties(background="white", padding=12).configure_legend(orient="bottom")
-    found: str = vl_convert.vegalite_to_svg(chart.to_dict())
-    return found
+    drawn: str = vl_convert.vegalite_to_svg(chart.to_dict())
+    return drawn
 
 
 def _chart(rows: list[dict[str, Any]]) -> alt.Chart:
