@@ -64,6 +64,8 @@ def network(p: Tensors, config: Config, tokens: torch.Tensor) -> torch.Tensor:
 def turned(x: torch.Tensor, g: torch.Tensor | int) -> torch.Tensor:
     """Pairs of coordinates as complex numbers, times exp(2 pi i g / 12)."""
     width = x.shape[-1] // 2 * 2
+    if width == 0:
+        return x
     pairs = torch.view_as_complex(x[..., :width].reshape(*x.shape[:-1], -1, 2).contiguous())
     angle = torch.as_tensor(g, dtype=torch.float64)[..., None] * (2 * math.pi / 12)
     around = torch.view_as_real(pairs * torch.polar(torch.ones_like(angle), angle)).flatten(-2)
