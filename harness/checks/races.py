@@ -14,7 +14,14 @@ import numpy as np
 import cllm
 from cllm.config import Config
 from cllm.decoder import Sampling
-from cllm.harness.cases import BUSY, SETTINGS, Setting, draw_batches, draw_case
+from cllm.harness.cases import (
+    BUSY,
+    SETTINGS,
+    Setting,
+    draw_batches,
+    draw_case,
+    on_lattice,
+)
 from cllm.harness.checks.check import check
 from cllm.harness.guard import life
 from cllm.harness.runner import build
@@ -24,7 +31,8 @@ from cllm.model import Model, Update
 from cllm.plan import Operation
 
 WORK = (SETTINGS[-1], BUSY, Setting(Config(4000, 96, 2, 3, 40), 1, 6))
-"""As many rows as threads, more, and fewer; the last is large enough for teams at one token."""
+"""As many rows as threads, more, and fewer; the last is large enough for teams at one token. All but
+the first are taken on the lattice as well."""
 
 THREADS = (2, 3, 7)
 
@@ -72,7 +80,7 @@ def _not_checked(why: str) -> Verdict:
 
 def work(candidate: type[Model], seed: int) -> Iterator[None]:
     """Whole lives, and what a model may do otherwise in its first call."""
-    for setting in WORK:
+    for setting in (*WORK, *(on_lattice(each, candidate) for each in WORK[1:])):
         case = draw_case(setting, seed)
         for count in THREADS:
             for operation in sorted(candidate.parts):

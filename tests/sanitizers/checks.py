@@ -24,7 +24,7 @@ from cllm.model import Model, Update
 from cllm.reference import Model as Reference
 from cllm.registry import find_model
 
-FAMILIES = ("loss", "gradients", "training", "determinism", "generation", "races")
+FAMILIES = ("loss", "gradients", "training", "determinism", "generation", "lattice", "races")
 """Guards and memory profilers do not go with sanitizers, and figures of speed mean nothing."""
 
 RACES = {
