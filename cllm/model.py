@@ -256,7 +256,10 @@ class Model(Decoder):
 
     @abstractmethod
     def _loss(self, batch_size: int, seq_len: int, divisor: float) -> Any:
-        """From `logits` and `targets` to the loss."""
+        """From `logits` and `targets` to the loss.
+
+        Where the lattice has one, `lattice_terms` (4,) get the mean of |E_i|² and the three terms.
+        """
 
     def _backward(self, batch_size: int, seq_len: int, divisor: float) -> None:
         """Add to `gradients`."""

@@ -31,8 +31,8 @@ from cllm.model import Model, Update
 from cllm.plan import Operation
 
 WORK = (SETTINGS[-1], BUSY, Setting(Config(4000, 96, 2, 3, 40), 1, 6))
-"""As many rows as threads, more, and fewer; the last is large enough for teams at one token. All but
-the first are taken on the lattice as well."""
+"""As many rows as threads, more, and fewer; the last is large enough for teams at one token. All
+but the first are taken on the lattice as well."""
 
 THREADS = (2, 3, 7)
 
