@@ -1,0 +1,4 @@
+"""`cllm lattice`: the vocabulary of a model on the lattice, and what the model made of it.
+
+Promises: pages and pictures without network; the same bytes for the same model.
+"""
