@@ -27,6 +27,10 @@ COMMANDS = {
     "generate": ("cllm.cli.generate:generate", "Write text with a trained model."),
     "evaluate": ("cllm.cli.evaluate:evaluate", "Measure how well a model predicts a text."),
     "info": ("cllm.cli.info:info", "Describe a checkpoint."),
+    "lattice": (
+        "cllm.harness.lattice.command:lattice",
+        "Show the vocabulary of a model on the lattice.",
+    ),
     "verify": ("cllm.harness.command:verify", "Hold the optimized model against the reference."),
     "check": (
         "cllm.harness.conformance.command:check",

@@ -6,12 +6,14 @@ let drawn = [];
 function theme() {
   const style = getComputedStyle(document.documentElement);
   const color = (name) => style.getPropertyValue(`--${name}`).trim();
-  const text = { fill: color("muted"), fontSize: 11, fontWeight: 400 };
   return {
     background: "transparent",
     font: getComputedStyle(document.body).fontFamily,
     view: { stroke: null },
-    range: { category: [color("candidate"), color("reference"), color("ink")] },
+    range: {
+      category: [color("candidate"), color("reference"), color("ink")],
+      diverging: [color("candidate"), color("line"), color("reference")],
+    },
     axis: {
       domain: false, ticks: false, gridColor: color("line"), labelPadding: 6, labelLimit: 170,
       labelColor: color("muted"), labelFontSize: 11, titlePadding: 10,
@@ -30,8 +32,14 @@ function theme() {
       within: { color: color("candidate") },
       beyond: { color: color("fail") },
       block: { color: color("ink"), opacity: 0.4, thickness: 1 },
+      "on-candidate": { color: color("paper") },
+      "on-reference": { color: "#131417" },
+      link: { color: color("ink"), strokeWidth: 1.25 },
+      end: { color: color("ink"), size: 44, opacity: 1 },
+      ring: { color: color("ink"), size: 150, strokeWidth: 1.75, opacity: 1 },
+      chosen: { color: color("ink"), size: 110, opacity: 1 },
     },
-    text: { ...text, fill: color("ink") },
+    text: { color: color("ink"), fontSize: 11, fontWeight: 400 },
   };
 }
 
