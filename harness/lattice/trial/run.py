@@ -16,9 +16,11 @@ from cllm.harness.lattice.trial.texts import VOCAB_SIZE, Text
 from cllm.lattice.parts import PARTS, Lattice
 from cllm.layout import initialize
 from cllm.model import Update
-from cllm.optimized import Model
+from cllm.registry import find_model
 from cllm.training.settings import Settings
 from cllm.training.trainer import Trainer
+
+MODEL = "optimized"
 
 PLAIN = "plain"
 VARIANTS = (PLAIN, *PARTS, "all")
@@ -63,10 +65,10 @@ def costs(config: Config, batch_size: int, seq_len: int, progress: Progress) -> 
     """Of all variants, measured in turn, on one thread."""
     generator = np.random.default_rng(0)
     tokens, targets = generator.integers(0, config.vocab_size, (2, batch_size, seq_len), np.int32)
-    models = {}
+    model, models = find_model(MODEL), {}
     for variant in VARIANTS:
         own = config_of(variant, config)
-        models[variant] = Model.create(own, batch_size, seq_len, initialize(own, generator))
+        models[variant] = model.create(own, batch_size, seq_len, initialize(own, generator))
     update = Update(1, 1e-4)
     seconds: dict[str, list[float]] = {variant: [] for variant in VARIANTS}
     for number in range(ROUNDS):
@@ -92,7 +94,11 @@ def train(text: Text, variant: str, seed: int, steps: int) -> Run:
     window = settings.batch_size * settings.seq_len
     epochs = -(-steps // (len(text.tokens) // window))
     trainer = Trainer(
-        Model, config_of(variant), replace(settings, epochs=epochs), text.tokens, text.validation
+        find_model(MODEL),
+        config_of(variant),
+        replace(settings, epochs=epochs),
+        text.tokens,
+        text.validation,
     )
     trainer.total_steps = steps  # what the schedule ends at
     for _ in range(steps):
