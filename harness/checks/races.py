@@ -5,7 +5,6 @@ from __future__ import annotations
 import ctypes
 import inspect
 import sys
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -36,9 +35,6 @@ but the first are taken on the lattice as well."""
 
 THREADS = (2, 3, 7)
 
-ATTEMPTS = 20
-"""At a race that is made for the sanitizer, of which it has to report one."""
-
 RUN_IT = "python -m cllm.harness.sanitizers thread cllm check ..."
 
 
@@ -52,11 +48,8 @@ def threads(candidate: type[Model], reference: type[Model], seed: int) -> Verdic
     if not loaded(THREAD):
         return _not_checked(f"the thread sanitizer is not loaded: {RUN_IT}")
     with reports() as reported:
-        for _ in range(ATTEMPTS):  # the interpreter's lock may have ordered the two by chance
-            _race()
-            if reported():
-                break
-        else:
+        _race()
+        if not reported():
             raise Inconclusive("the sanitizer did not report a race that was made for it")
     runs, report = 0, ""
     with reports() as reported:
@@ -119,20 +112,18 @@ def _generate(candidate: type[Model], setting: Setting, seed: int, threads: int)
 
 
 def _race() -> None:
-    """Two threads that tell the sanitizer of writes to one place, without any order."""
+    """Two threads that tell the sanitizer of writes to one place, without any order.
+
+    They are no threads of Python's, whose lock would order them most of the time.
+    """
     library, place = ctypes.CDLL(None), ctypes.c_int()
-    both = threading.Barrier(2)  # of Python's, which is not instrumented: no order to the sanitizer
-
-    def write() -> None:
-        both.wait()
-        library.__tsan_write4(ctypes.byref(place))
-        both.wait()
-
-    workers = [threading.Thread(target=write) for _ in range(2)]
+    workers = [ctypes.c_void_p() for _ in range(2)]
     for worker in workers:
-        worker.start()
+        library.pthread_create(
+            ctypes.byref(worker), None, library.__tsan_write4, ctypes.byref(place)
+        )
     for worker in workers:
-        worker.join()
+        library.pthread_join(worker, None)
 
 
 def _blind(candidate: type[Model]) -> str:
