@@ -89,17 +89,11 @@ def add(files: tuple[Path, ...], where: str) -> None:
     A file is the performance.json of `cllm bench`, the comparison.json of `cllm compare`, JSON of
     pytest-benchmark, or what `cllm history export` wrote. A run that is there already is kept once.
     """
-    from cllm.harness.history.sources import read_runs
-    from cllm.harness.history.store import open_history
+    from cllm.harness.history.sources import add_files
 
     with Display() as display:
-        runs = []
-        for done, file in enumerate(files):
-            display.show(f"Reading: {file}", done, len(files))
-            runs += read_runs(file)
-        with open_history(where, create=True) as opened:
-            added = opened.add_many(runs, lambda done: display.show("Adding", done, len(runs)))
-    known = f"; already there: {len(runs) - added:,}" if added < len(runs) else ""
+        added, count = add_files(where, files, display.show)
+    known = f"; already there: {count - added:,}" if added < count else ""
     click.echo(f"Runs added: {added:,}{known}.")
 
 

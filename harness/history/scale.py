@@ -29,7 +29,7 @@ from cllm.harness.display import Display
 from cllm.harness.history import document
 from cllm.harness.history.changes import find_changes
 from cllm.harness.history.record import Result, Run
-from cllm.harness.history.sources import read_runs
+from cllm.harness.history.sources import add_files
 from cllm.harness.history.store import History, open_history
 from cllm.harness.history.synthetic_runs import BEGIN, synthetic_runs
 from cllm.harness.machine import fingerprint
@@ -84,8 +84,7 @@ def fill_from_file(folder: Path, results: int, seed: int) -> float:
         for run in synthetic_runs(results, seed):
             file.write(json.dumps(document.to_dict(run)) + "\n")
     start = time.perf_counter()
-    with open_history(folder / "from-file.db", create=True) as history:
-        history.add_many(read_runs(lines))
+    add_files(folder / "from-file.db", [lines], lambda task, done, total: None)
     return time.perf_counter() - start
 
 

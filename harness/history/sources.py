@@ -7,9 +7,10 @@ Leaves out: what pytest-benchmark measures (`cllm.harness.history.pytest_benchma
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -19,6 +20,7 @@ from cllm.harness.compare.comparison import Comparison, Entry
 from cllm.harness.history import document, pytest_benchmark
 from cllm.harness.history.record import Better, Result, Run
 from cllm.harness.history.shapes import PYTEST_BENCHMARK, RUN, SIDES
+from cllm.harness.history.store import open_history
 from cllm.harness.publish.schema import Schema
 from cllm.harness.publish.source import LARGEST, comparison_of, parse, performance_of, require
 from cllm.harness.publish.words import printable, short
@@ -49,6 +51,26 @@ def read_runs(path: Path) -> list[Run]:
     for number, line in enumerate(lines, 1):
         runs += _runs(line, id, f"{path}: line {number}")
     return runs
+
+
+def add_files(
+    where: str | Path, files: Sequence[Path], progress: Callable[[str, int, int], None]
+) -> tuple[int, int]:
+    """Keep the runs of files: how many were not there yet, and how many there are.
+
+    All are read before a history is opened, or made. Raises as `read_runs` and `open_history` do.
+    """
+    runs = []
+    for done, file in enumerate(files):
+        progress(f"Reading: {file}", done, len(files))
+        runs += read_runs(file)
+    gc.freeze()  # to look through all of them again and again takes as long as to keep them
+    try:
+        with open_history(where, create=True) as history:
+            added = history.add_many(runs, lambda done: progress("Adding", done, len(runs)))
+    finally:
+        gc.unfreeze()
+    return added, len(runs)
 
 
 def _is_object(line: bytes) -> bool:
