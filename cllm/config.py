@@ -24,7 +24,7 @@ class Config:
     """Sizes of the network; the letters are the ones used beside every array.
 
     Raises `CllmError` where a size is no positive integer, `embed_dim` is not divisible by
-    `num_heads`, or the parameters could not be indexed.
+    `num_heads`, the lattice is none, or the parameters could not be indexed.
     """
 
     vocab_size: int
@@ -43,6 +43,10 @@ class Config:
     def __post_init__(self) -> None:
         for name in SIZES:
             check_size(name, getattr(self, name))
+        if not isinstance(self.lattice, Lattice):
+            raise CllmError(
+                f"lattice must be a cllm.lattice.parts.Lattice: got {self.lattice!r:.80}"
+            )
         if self.num_layers > MAX_LAYERS:
             raise CllmError(
                 f"num_layers must be an integer in 1..{MAX_LAYERS}: got {self.num_layers}"

@@ -38,6 +38,7 @@ def render(report: Report) -> str:
         command=command(report),
         specs=specifications(report),
         layers=layers(report),
+        on_lattice=on_lattice(report),
         busy=is_busy(report["machine"]),
         vega=charts.javascript(),
     )
@@ -126,12 +127,19 @@ def power_of_ten(number: float) -> str:
     return f"{digits} · 10{str(int(power)).translate(SUPERSCRIPTS)}"
 
 
+def on_lattice(report: Report) -> bool:
+    """Whether the models that were trained and measured had parts of the lattice."""
+    return str(report["settings"].get("lattice", "none")) != "none"
+
+
 def command(report: Report) -> str:
     """What repeats the verification."""
     settings = report["settings"]
     words = ["cllm", "verify", *settings["paths"], "--model", settings["candidate"]]
     for name in settings["checks"]:
         words += ["--check", name]
+    if on_lattice(report):
+        words += ["--lattice", settings["lattice"]]
     for option in ("reference", "steps", "seed", "threads"):
         words += [f"--{option}", str(settings[option])]
     return shlex.join(words)

@@ -102,6 +102,7 @@ def verify(
         "candidate": candidate,
         "reference": reference,
         "checks": list(checks),
+        "lattice": str(lattice),
         "paths": [str(path) for path in paths],
         "steps": steps,
         "seed": seed,

@@ -8,14 +8,14 @@ Leaves out: other dtypes.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cllm.decoder import Sampling
 from cllm.lattice.parts import PARTS
-from cllm.lattice.tables import FIELDS
+from cllm.lattice.relations import relation_lengths
+from cllm.lattice.tables import FIELDS, table_length
 from cllm.model import Model as Interface
 from cllm.model import Update, update_rows
 from cllm.optimized.adam import NORM_BLOCK
@@ -76,7 +76,13 @@ class Model(Interface):
             self._batch = Batch(buffers["tokens"], buffers["targets"], plan.config.vocab_size)
 
     def _prepare(self) -> None:
-        for name, array in _derived(self.planned).items():
+        config = self.config
+        arrays: dict[str, NDArray[np.generic]] = {}
+        if config.lattice.attention:
+            arrays |= attention_arrays(config.vocab_size)
+        if config.lattice.loss and Operation.EVALUATION in self.planned.operations:
+            arrays |= loss_arrays(config.vocab_size)
+        for name, array in arrays.items():
             self._buffers_given[name].reshape(-1)[: array.size] = array.reshape(-1)
 
     def _take(self, tokens: NDArray[np.int32], targets: NDArray[np.int32]) -> int:
@@ -135,35 +141,36 @@ class Model(Interface):
         return drawn
 
 
-def _derived(shape: Plan) -> dict[str, NDArray[Any]]:
-    """What the parts of the lattice are computed from, by name."""
-    lattice, vocab_size = shape.config.lattice, shape.config.vocab_size
-    arrays: dict[str, NDArray[Any]] = {}
-    if lattice.attention:
-        arrays |= attention_arrays(vocab_size)
-    if lattice.loss and Operation.EVALUATION in shape.operations:
-        arrays |= loss_arrays(vocab_size)
-    return arrays
-
-
 def _lattice(shape: Plan) -> Iterator[Buffer]:
     """The buffers of its parts; nothing where they are off."""
-    config, float32, float64 = shape.config, np.dtype(np.float32), np.dtype(np.float64)
-    b, t, h = shape.batch_size, shape.seq_len, config.num_heads
-    for name, array in _derived(shape).items():
-        axes = tuple(max(1, axis) for axis in array.shape)  # a small vocabulary has no factors
-        yield Buffer(name, axes, array.dtype, Role.DERIVED)
+    config, training = shape.config, Operation.TRAINING in shape.operations
+    v, b, t, h = config.vocab_size, shape.batch_size, shape.seq_len, config.num_heads
+    int32, int64, float32, float64 = map(np.dtype, (np.int32, np.int64, np.float32, np.float64))
+    evaluation = Operation.EVALUATION in shape.operations
     if config.lattice.attention:
-        if Operation.EVALUATION in shape.operations:
+        powers = max(1, table_length(v))  # a small vocabulary has none
+        yield Buffer("lattice_tokens", (v, FIELDS), float32, Role.DERIVED)
+        yield Buffer("lattice_starts", (v + 1,), int64, Role.DERIVED)
+        yield Buffer("lattice_inverses", (powers,), int32, Role.DERIVED)
+        yield Buffer("lattice_bounds", (powers,), int32, Role.DERIVED)
+        yield Buffer("lattice_logs", (powers,), float32, Role.DERIVED)
+        if evaluation:
             yield Buffer("lattice_fields", (b, FIELDS, t), float32, Role.ACTIVATION)
-        if Operation.TRAINING in shape.operations:
+        if training:
             # two layers' sums: one is read while the next is written
             yield Buffer("lattice_sums", (2, b, h, 3), float64, Role.SCRATCH)
         if Operation.GENERATION in shape.operations:
             yield Buffer("lattice_window", (FIELDS, t), float32, Role.ACTIVATION)
-    if config.lattice.loss and Operation.EVALUATION in shape.operations:
+    if config.lattice.loss and evaluation:
+        near, composites, factors = relation_lengths(v)
+        yield Buffer("lattice_neighbours", (v, max(1, near)), int32, Role.DERIVED)
+        yield Buffer("lattice_nearness", (v, max(1, near)), float32, Role.DERIVED)
+        yield Buffer("lattice_composites", (max(1, composites),), int32, Role.DERIVED)
+        yield Buffer("lattice_factor_starts", (max(0, composites) + 1,), int64, Role.DERIVED)
+        yield Buffer("lattice_primes", (max(1, factors),), int32, Role.DERIVED)
+        yield Buffer("lattice_exponents", (max(1, factors),), float32, Role.DERIVED)
         chunks = lattice_loss_chunks(config.embed_dim, h)
-        yield Buffer("lattice_chunk_sums", (chunks, 4), float64, Role.SCRATCH)
+        yield Buffer("lattice_chunk_sums", (chunks, 4), float64, Role.ACTIVATION)
 
 
 def _activations(shape: Plan) -> Iterator[tuple[str, tuple[int, ...]]]:

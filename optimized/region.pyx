@@ -87,11 +87,11 @@ cpdef bint is_trial(Py_ssize_t call, bint alone_is_faster):
 
     Four of `TRIAL`, one after another: the first calls of a team that has slept find cold caches.
     The team, whose very first call makes its threads, also from the 2nd, 4th, 8th and so on before;
-    one thread, which a team of t may outdo t times, only at the start.
+    one thread, which a team of t may outdo t times, not sooner.
     """
     cdef Py_ssize_t power = 2
     if call >= TRIAL or not alone_is_faster:
-        return call % TRIAL < 4
+        return 4 <= call % TRIAL < 8
     while 2 * power <= call:
         power *= 2
     return power <= call < power + 4

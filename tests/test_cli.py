@@ -236,7 +236,7 @@ def test_a_lattice_is_trained_kept_and_told(run: Shell, text: Path, tmp_path: Pa
     assert run(*again, "--lattice", "positions,init").status == 0
     found = Checkpoint.load(checkpoints(folder)[-1]).config.lattice
     assert found == Lattice(init=True, positions=True)
-    assert json.loads(run("info", folder, "--json").out)["model"]["lattice"] == "init,positions"
+    assert json.loads(run("info", folder, "--json").out)["model"]["lattice"] == "init, positions"
     assert run("generate", folder, "-p", "the cat", "--tokens", 3).status == 0
     said = one_line(run(*again, "--lattice", "init"))
     assert "--lattice init contradicts" in said
@@ -261,11 +261,15 @@ def test_the_terms_of_a_lattice_are_shown_and_kept(run: Shell, text: Path, tmp_p
     )
     assert run("generate", folder, "-p", "the cat", "--tokens", 3).status == 0
     assert "contradicts" in one_line(run(*again, "--lattice-weights", "1,1,1"))
-    for wrong in ("1,1", "1,1,x", "1,1,-1", "1,1,nan"):
-        assert (
-            "--lattice-weights" in run(*start, "--lattice", "loss", "--lattice-weights", wrong).err
-        )
-    assert "need the lattice's loss" in one_line(run(*start, "--lattice", "init", *weights))
+    for wrong, why in (
+        ("1,1", "must be 3 numbers"), ("1,1,x", "no list of numbers"),
+        ("1,1,-1", "prime must be a number in [0, 1000): got -1"), ("1,1,nan", "prime must be"),
+        ("1e30,1,1", "geometric must be"),
+    ):  # fmt: skip
+        assert why in run(*start, "--lattice", "loss", "--lattice-weights", wrong).err
+    assert "need --lattice loss" in one_line(run(*start, "--lattice", "init", *weights))
+    told = json.loads(run("info", folder, "--json").out)["model"]["lattice"]
+    assert "loss (geometric 0.5, symmetry 0.25, prime 0.125), init" in told
 
 
 def test_adam_needs_no_word_on_weight_decay(run: Shell, text: Path, tmp_path: Path) -> None:

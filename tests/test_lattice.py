@@ -26,7 +26,7 @@ from cllm.lattice.primes import (
     prime_distance,
     primes_below,
 )
-from cllm.lattice.relations import NEIGHBOURS, relations_of
+from cllm.lattice.relations import NEIGHBOURS, relation_lengths, relations_of
 from cllm.lattice.spiral import geometric_distance, root_mean_square_distance, spiral
 from cllm.lattice.symmetry import (
     COSINES,
@@ -37,7 +37,7 @@ from cllm.lattice.symmetry import (
     symmetry_distance,
     turn,
 )
-from cllm.lattice.tables import tables_of
+from cllm.lattice.tables import table_length, tables_of
 from cllm.layout import LATTICE_START, initialize, tensor_views
 from cllm.optimized import Model as Optimized
 from cllm.reference import Model as Reference
@@ -196,6 +196,15 @@ def test_tables_give_the_distances(vocab_size: int) -> None:
 
 
 # -- what the loss compares -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("vocab_size", [1, 2, 3, 4, 12, 300, 4490])
+def test_lengths_are_known_before_the_tables(vocab_size: int) -> None:
+    relations, tables = relations_of(vocab_size), tables_of(vocab_size)
+    assert table_length(vocab_size) == len(tables.logs) == len(tables.inverses)
+    assert relation_lengths(vocab_size) == (
+        relations.neighbours.shape[1], len(relations.composites), len(relations.primes)
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize("vocab_size", [1, 2, 5, 9, 300])

@@ -30,7 +30,7 @@ def info(checkpoint: Path, as_json: bool) -> None:
         "file": {"path": str(path), "bytes": path.stat().st_size, "cllm": saved.version},
         "model": {
             **saved.config.sizes,
-            "lattice": str(saved.config.lattice),
+            "lattice": saved.config.lattice.told or "none",
             "parameters": saved.config.num_parameters,
         },
         "training": {

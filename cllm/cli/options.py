@@ -75,9 +75,10 @@ def _weights(ctx: click.Context, option: click.Parameter, value: str) -> tuple[f
     """Numbers with commas between them."""
     try:
         weights = tuple(map(float, value.split(",")))
-        return Lattice(loss=True, loss_weights=weights).loss_weights  # type: ignore[arg-type]
     except ValueError:
         raise click.BadParameter(f"{value!r} is no list of numbers.") from None
+    try:
+        return Lattice(loss=True, loss_weights=weights).loss_weights  # type: ignore[arg-type]
     except CllmError as error:
         raise click.BadParameter(f"{error}.") from None
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from cllm.config import Config
 from cllm.errors import CllmError
-from cllm.lattice.parts import Lattice
+from cllm.lattice.parts import LOSS_WEIGHTS, Lattice
 from cllm.text.tokenizer import TokenizerSettings
 from cllm.training.settings import RunSettings, Settings
 
@@ -39,12 +39,18 @@ class Request:
     @classmethod
     def parse(cls, options: dict[str, Any]) -> Request:
         """From options by name; raises `CllmError` for a value that is not allowed."""
+        parts, weights = options["lattice"], options["lattice_weights"]
+        if weights != LOSS_WEIGHTS and not parts.loss:
+            raise CllmError(
+                f"--lattice-weights {','.join(map(str, weights))} need --lattice loss: got "
+                f"--lattice {parts}"
+            )
         return cls(
             TokenizerSettings(options["tokenizer"], options["vocab_size"], options["lowercase"]),
             Config(
                 options["vocab_size"],
                 *(options[name] for name in SIZES),
-                lattice=Lattice.of(options["lattice"].parts, options["lattice_weights"]),
+                lattice=Lattice.of(parts.parts, weights),
             ),
             Settings(**{setting.name: options[setting.name] for setting in fields(Settings)}),
             RunSettings(**{setting.name: options[setting.name] for setting in fields(RunSettings)}),
@@ -71,10 +77,16 @@ class Request:
         }
         for name in sorted(given - CHANGEABLE):
             if options[name] != before[name]:
+                given_now, then = (_written(each[name]) for each in (options, before))
                 raise CllmError(
-                    f"--{name.replace('_', '-')} {options[name]} contradicts {path}, which was "
-                    f"made with {before[name]}"
+                    f"--{name.replace('_', '-')} {given_now} contradicts {path}, which was made "
+                    f"with {then}"
                 )
         if ":" in before["model"] and "model" not in given:
             raise CllmError(f"{path} was made with --model {before['model']}: give it again")
         return cls.parse(before | {name: options[name] for name in given})
+
+
+def _written(value: Any) -> str:
+    """As an option takes it."""
+    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)

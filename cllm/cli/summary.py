@@ -52,7 +52,7 @@ def say_model(trainer: Trainer, request: Request, isa: str) -> None:
         f"{plan.config.num_parameters:,} parameters, threads: {plan.threads}"
     )
     if plan.config.lattice:
-        say(f"lattice     {str(plan.config.lattice).replace(',', ', ')}")
+        say(f"lattice     {plan.config.lattice.told}")
     say(
         f"memory      {plan.nbytes / 2**20:,.1f} MiB, {saving / 2**20:,.1f} MiB more while a "
         "checkpoint is written"

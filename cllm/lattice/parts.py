@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,13 +14,16 @@ TERMS = ("geometric", "symmetry", "prime")
 
 LOSS_WEIGHTS = (0.01, 0.01, 0.01)
 
+MOST_WEIGHT = 1000.0
+"""Weights stay below it: beside a much larger loss the cross entropy would lose its digits."""
+
 
 @dataclass(frozen=True)
 class Lattice:
     """The parts by name; all are off unless asked for.
 
-    Raises `CllmError` for what is neither true nor false, for weights below 0, and for weights of a
-    loss that is off.
+    Raises `CllmError` for what is neither true nor false, for weights outside [0, 1000), and for
+    weights of a loss that is off.
     """
 
     attention: bool = False
@@ -50,7 +52,7 @@ class Lattice:
                 f"{', '.join(TERMS)}: got {weights!r:.80}"
             )
         for term, weight in zip(TERMS, weights, strict=True):
-            check_number(f"lattice loss weight {term}", weight, 0.0, math.inf)
+            check_number(f"lattice loss weight {term}", weight, 0.0, MOST_WEIGHT)
         object.__setattr__(self, "loss_weights", tuple(map(float, weights)))
         if not self.loss and self.loss_weights != LOSS_WEIGHTS:
             raise CllmError(f"lattice loss_weights {self.loss_weights} need the lattice's loss")
@@ -60,6 +62,12 @@ class Lattice:
 
     def __str__(self) -> str:
         return ",".join(self.parts) or "none"
+
+    @property
+    def told(self) -> str:
+        """The parts in words, with the weights of the loss."""
+        weights = ", ".join(f"{t} {w:g}" for t, w in zip(TERMS, self.loss_weights, strict=True))
+        return ", ".join(f"loss ({weights})" if part == "loss" else part for part in self.parts)
 
     @property
     def parts(self) -> tuple[str, ...]:

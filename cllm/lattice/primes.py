@@ -71,6 +71,20 @@ def factorize(vocab_size: int) -> Factors:
     )
 
 
+def divisions(vocab_size: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Of each prime p <= V how many n = 1..V it divides, and the sum of v_p(n) over all n.
+
+    floor(V / p), and by Legendre's formula floor(V / p) + floor(V / p²) + ...
+    """
+    primes = primes_below(vocab_size + 1)
+    divided = vocab_size // primes
+    total, left = np.zeros_like(divided), divided
+    while left.any():
+        total += left
+        left = left // primes
+    return divided, total
+
+
 def prime_distance(i: Ids, j: Ids) -> NDArray[np.float64]:
     """d(i, j) = ln(lcm(n_i, n_j) / gcd(n_i, n_j)) = sum over p of |v_p(n_i) - v_p(n_j)| ln p.
 

@@ -8,7 +8,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from cllm.lattice.primes import factorize
+from cllm.lattice.primes import divisions, factorize
 from cllm.lattice.spiral import spiral
 
 NEIGHBOURS = 8
@@ -30,6 +30,14 @@ class Relations:
     """(G,), ids p - 1."""
     exponents: NDArray[np.int64]
     """(G,), v_p(n)."""
+
+
+@lru_cache(maxsize=16)
+def relation_lengths(vocab_size: int) -> tuple[int, int, int]:
+    """K, C and G, without the relations."""
+    divided, _ = divisions(vocab_size)
+    primes = len(divided)
+    return min(NEIGHBOURS, vocab_size - 1), vocab_size - 1 - primes, int(divided.sum()) - primes
 
 
 @lru_cache(maxsize=4)

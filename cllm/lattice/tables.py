@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cllm.lattice.distances import distances_of
-from cllm.lattice.primes import factorize
+from cllm.lattice.primes import divisions, factorize
 from cllm.lattice.symmetry import ORDER, symmetry_class
 
 FIELDS = 6
@@ -39,6 +39,12 @@ class Tables:
     """(Q,), ln p over the mean prime distance."""
     turn: float
     """12 classes over the mean symmetry distance."""
+
+
+@lru_cache(maxsize=16)
+def table_length(vocab_size: int) -> int:
+    """Q, without the tables."""
+    return int(divisions(vocab_size)[1][1:].sum())
 
 
 @lru_cache(maxsize=4)

@@ -33,7 +33,7 @@ def lattice() -> None:
     "texts",
     metavar="TEXT",
     multiple=True,
-    help="Show the neighbours of this token; may be given again.  [default: frequent words]",
+    help="Show the neighbours of this token; may be given again.  [default: the first words]",
 )
 def show(checkpoint: Path, output: Path, texts: tuple[str, ...]) -> None:
     """Draw the vocabulary of MODEL, a .cllm file or the folder of a run, on the lattice.

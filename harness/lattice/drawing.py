@@ -17,6 +17,9 @@ from cllm.lattice.spiral import geometric_distance
 from cllm.layout import tensor_views
 from cllm.training.checkpoint import Checkpoint
 
+LEAST = 1e-30
+"""A weight that is less, or rounds to zero, is drawn as this much."""
+
 
 def figure(number: float) -> str:
     """With two digits that say something."""
@@ -36,7 +39,7 @@ class Drawing:
     shown: list[int]
     """Ids of the tokens whose neighbours are shown."""
     weights: NDArray[np.float64] | None
-    """softplus(w) (L,H,3), in the order of `DISTANCES`; None without lattice attention."""
+    """softplus(w) (L,H,3), in the order of `DISTANCES`, `LEAST` or more; None without attention."""
 
     @property
     def headline(self) -> str:
@@ -47,6 +50,7 @@ class Drawing:
             f"Of the {count} nearest tokens on the lattice {figure(found.overlap)} are among the "
             f"{count} nearest in the embedding, on average over all {len(self.vocabulary):,} "
             f"tokens; chance would give {figure(found.chance)}."
+            + (" The embedding started on the lattice." * self.checkpoint.config.lattice.init)
         )
 
     def beside(self, token: int) -> dict[str, list[dict[str, Any]]]:
@@ -102,4 +106,4 @@ def _weights(checkpoint: Checkpoint) -> NDArray[np.float64] | None:
     tensors = tensor_views(checkpoint.config, checkpoint.parameters)
     layers = range(checkpoint.config.num_layers)
     learned = np.stack([tensors[f"layer{layer}.lattice_weight"] for layer in layers])
-    return np.logaddexp(0.0, learned.astype(np.float64))
+    return np.maximum(np.logaddexp(0.0, learned.astype(np.float64)), LEAST)

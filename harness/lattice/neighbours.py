@@ -66,6 +66,8 @@ def nearest(embedding: NDArray[np.float32], count: int, progress: Progress) -> N
     rows = unit(embedding)
     size = len(rows)
     found = np.empty((size, count), np.int32)
+    if count == 0:
+        return found
     step = max(1, BAND // size)
     for start in range(0, size, step):
         band = rows[start : start + step] @ rows.T
