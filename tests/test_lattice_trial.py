@@ -39,7 +39,7 @@ def runs(effect: float, wobble: float, steps: int = 100) -> list[Run]:
 
 @pytest.mark.parametrize(
     ("effect", "wobble", "verdict"),
-    [(-0.1, 0.01, "helps"), (0.1, 0.01, "harms"), (0.01, 0.2, "nothing seen")],
+    [(-0.1, 0.01, "helps"), (0.1, 0.01, "harms"), (0.01, 0.2, "not certain")],
 )
 def test_what_is_said_is_held_against_the_plain_model_seed_by_seed(
     effect: float, wobble: float, verdict: str
@@ -64,7 +64,7 @@ def test_more_comparisons_ask_for_more() -> None:
     plain = [r for r in runs(0, 0) if r.variant == PLAIN]
     all_of_them = [*differences([*plain, *others], ["English"], many, 100)]
     assert one[0].verdict == "helps"
-    assert {each.verdict for each in all_of_them} == {"nothing seen"}
+    assert {each.verdict for each in all_of_them} == {"not certain"}
     assert {each.low for each in all_of_them} == {one[0].low}
 
 
@@ -121,6 +121,8 @@ def test_the_picture_is_whole() -> None:
     ElementTree.fromstring(drawn)
     for word in ("source code", "English", "attention", "positions", "as much time"):
         assert word in drawn
+    # a point of each variant, however long it was trained, in the column of its own text alone
+    assert drawn.count('aria-roledescription="point"') == 2 * 6 * 2
 
 
 def test_the_command_writes_both(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -26,7 +26,7 @@ class Difference:
     high: float
     """Ends of the interval of `LEVEL` by Student's t over the seeds' differences."""
     verdict: str
-    """helps, harms, or nothing seen: by an interval that pays for the number of differences."""
+    """helps, harms, or not certain: by an interval that pays for the number of differences."""
 
 
 def losses(runs: Sequence[Run], text: str, variant: str, steps: int) -> list[float]:
@@ -48,7 +48,7 @@ def differences(
             apart = np.array(losses(runs, text, variant, own)) - plain
             low, high = _interval(apart, LEVEL)
             strict = _interval(apart, 1.0 - (1.0 - LEVEL) / count)
-            verdict = "helps" if strict[1] < 0 else "harms" if strict[0] > 0 else "nothing seen"
+            verdict = "helps" if strict[1] < 0 else "harms" if strict[0] > 0 else "not certain"
             yield Difference(text, variant, own, float(apart.mean()), low, high, verdict)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from typing import Any
 
 import altair as alt
 import vl_convert
@@ -26,21 +25,18 @@ def svg(found: Mapping[str, Sequence[Difference]]) -> str:
         "trained:N", sort=names, title=None, scale=alt.Scale(domain=names, range=COLORS)
     )
     title = "validation loss less the plain model's, nats a token"
+    chart = alt.Chart()  # of the rows of its facet
     layers = alt.layer(
-        _chart(rows).mark_rule(color="#868e96").encode(x=alt.datum(0)),
-        _chart(rows)
-        .mark_rule(strokeWidth=2)
-        .encode(x=alt.X("low:Q", title=title), x2="high:Q", y=y, yOffset=offset, color=color),
-        _chart(rows)
-        .mark_point(filled=True, size=60, opacity=1)
-        .encode(x="mean:Q", y=y, yOffset=offset, color=color),
+        chart.mark_rule(color="#868e96").encode(x=alt.datum(0)),
+        chart.mark_rule(strokeWidth=2).encode(
+            x=alt.X("low:Q", title=title), x2="high:Q", y=y, yOffset=offset, color=color
+        ),
+        chart.mark_point(filled=True, size=60, opacity=1).encode(
+            x="mean:Q", y=y, yOffset=offset, color=color
+        ),
     ).properties(width=WIDTH, height=ROW * (len(VARIANTS) - 1))
     columns = alt.Column("text:N", title=None, sort=None)
-    chart = layers.facet(column=columns, data=alt.InlineData(values=rows))
-    chart = chart.properties(background="white", padding=12).configure_legend(orient="bottom")
-    drawn: str = vl_convert.vegalite_to_svg(chart.to_dict())
+    whole = layers.facet(column=columns, data=alt.InlineData(values=rows))
+    whole = whole.properties(background="white", padding=12).configure_legend(orient="bottom")
+    drawn: str = vl_convert.vegalite_to_svg(whole.to_dict())
     return drawn
-
-
-def _chart(rows: list[dict[str, Any]]) -> alt.Chart:
-    return alt.Chart(alt.InlineData(values=rows))
