@@ -84,6 +84,8 @@ class ComputesInFloat64(Reference):
 class OtherFormulas(Patched):
     """The same functions by other formulas: gelu by the logistic function, a log-softmax."""
 
+    lattice_parts = Reference.lattice_parts - {"loss"}
+
     @staticmethod
     def gelu(out: Array, x: Array) -> None:
         out[...] = x / (1.0 + np.exp(-2.0 * gelu.SCALE * (x + gelu.CUBIC * x * x * x)))

@@ -20,6 +20,7 @@ from cllm.reference.network import backward, forward
 class RowsInThreads(Reference):
     """Computes each row of a batch by itself, in Python's threads."""
 
+    lattice_parts = Reference.lattice_parts - {"loss"}
     parallel = True
 
     @classmethod
