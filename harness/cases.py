@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from cllm.config import Config
 from cllm.lattice.parts import Lattice
 from cllm.layout import tensor_views
-from cllm.model import IGNORED, Model, Update
+from cllm.model import IGNORED, Update
 
 DRAWS = 8
 """How often cases are redrawn until each tensor has been tested with power."""
@@ -60,10 +60,9 @@ class Setting:
         return f"{describe(self.config)} B {self.batch_size} T {self.seq_len}"
 
 
-def on_lattice(setting: Setting, candidate: type[Model]) -> Setting:
-    """The same with every part of the lattice that a candidate has."""
-    lattice = Lattice.of(candidate.lattice_parts)
-    return replace(setting, config=replace(setting.config, lattice=lattice))
+def on_lattice(setting: Setting, parts: Iterable[str]) -> Setting:
+    """The same with these parts of the lattice."""
+    return replace(setting, config=replace(setting.config, lattice=Lattice.of(parts)))
 
 
 def describe(config: Config) -> str:

@@ -42,8 +42,7 @@ class Request:
         parts, weights = options["lattice"], options["lattice_weights"]
         if weights != LOSS_WEIGHTS and not parts.loss:
             raise CllmError(
-                f"--lattice-weights {','.join(map(str, weights))} need --lattice loss: got "
-                f"--lattice {parts}"
+                f"--lattice-weights {_written(weights)} need --lattice loss: got --lattice {parts}"
             )
         return cls(
             TokenizerSettings(options["tokenizer"], options["vocab_size"], options["lowercase"]),

@@ -44,6 +44,11 @@ class Factors:
     exponent: NDArray[np.int64]
     """v_p(n), at least 1."""
 
+    @property
+    def id(self) -> NDArray[np.int64]:
+        """n - 1, of each factor."""
+        return np.repeat(np.arange(len(self.start) - 1), np.diff(self.start))
+
 
 def factorize(vocab_size: int) -> Factors:
     """The prime factors of every n = 1..V, in memory of O(V ln ln V)."""

@@ -47,14 +47,12 @@ def relations_of(vocab_size: int) -> Relations:
     mean = squares.mean() if squares.size else 1.0
     factors = factorize(vocab_size)
     different = np.diff(factors.start)  # of n = 1..V
-    ids = np.arange(vocab_size)
-    of = np.repeat(ids, different)  # the id of each factor
-    composite = np.bincount(of, factors.exponent, vocab_size) >= 2
-    kept = composite[of]
+    composite = np.bincount(factors.id, factors.exponent, vocab_size) >= 2
+    kept = composite[factors.id]
     return Relations(
         neighbours.astype(np.int32),
         np.exp(-squares / mean),
-        ids[composite].astype(np.int32),
+        np.flatnonzero(composite).astype(np.int32),
         np.concatenate([[0], np.cumsum(different[composite])]).astype(np.int64),
         (factors.prime[kept] - 1).astype(np.int32),
         factors.exponent[kept],

@@ -52,8 +52,7 @@ def tables_of(vocab_size: int) -> Tables:
     """Those of V tokens, in memory of O(V ln ln V)."""
     distances, factors = distances_of(vocab_size), factorize(vocab_size)
     ids = np.arange(vocab_size)
-    of = np.repeat(ids, np.diff(factors.start))  # the id of each factor
-    even = factors.prime == 2
+    of, even = factors.id, factors.prime == 2
     tokens = np.zeros((vocab_size, FIELDS), np.float32)
     tokens[:, :3] = distances.places
     tokens[of[even], 4] = factors.exponent[even] * math.log(2.0) / distances.prime_mean

@@ -51,7 +51,7 @@ def bounds(candidate: type[Model], reference: type[Model], seed: int) -> Verdict
     """
 
     def problems() -> Iterator[str]:
-        for setting in (REAL, *SMALL, on_lattice(SMALL[-1], candidate)):
+        for setting in (REAL, *SMALL, on_lattice(SMALL[-1], candidate.lattice_parts)):
             case = draw_case(setting, seed)
             runs = []
             beside: list[OutOfBounds] = []
@@ -93,7 +93,7 @@ def inputs(candidate: type[Model], reference: type[Model], seed: int) -> Verdict
         return arena.read_only(*_of_roles(plan, ALL - call.writes))
 
     def problems() -> Iterator[str]:
-        for setting in (REAL, SMALL[-1], on_lattice(SMALL[-1], candidate)):
+        for setting in (REAL, SMALL[-1], on_lattice(SMALL[-1], candidate.lattice_parts)):
             case = draw_case(setting, seed)
             yield from not_finite(live(candidate, case, Side.END, protect))
         for operation in candidate.parts - {Operation.TRAINING}:
@@ -117,7 +117,7 @@ def unwritten(candidate: type[Model], reference: type[Model], seed: int) -> Verd
         yield
 
     def problems() -> Iterator[str]:
-        for setting in (REAL, *SMALL[1:], on_lattice(SMALL[-1], candidate)):
+        for setting in (REAL, *SMALL[1:], on_lattice(SMALL[-1], candidate.lattice_parts)):
             case = draw_case(setting, seed)
             clean = live(candidate, case, Side.END)
             where = f"where zeroed buffers give {{}}: something was read that nobody wrote ({case})"
@@ -146,7 +146,7 @@ def stale(candidate: type[Model], reference: type[Model], seed: int) -> Verdict:
         yield
 
     def problems() -> Iterator[str]:
-        for setting in (REAL, SMALL[-1], on_lattice(SMALL[-1], candidate)):
+        for setting in (REAL, SMALL[-1], on_lattice(SMALL[-1], candidate.lattice_parts)):
             case = draw_case(setting, seed)
             fresh = live(candidate, case, Side.END)
             earlier = (draw_case(setting, seed + 1), draw_case(setting, seed, 1))

@@ -88,7 +88,7 @@ def _same(candidate: type[Model], seed: int, others: list[tuple[str, int]]) -> V
                 return f"{where}, in {how}"
         return ""
 
-    work = [*WORK, on_lattice(BUSY, candidate), *draw_settings(seed, DRAWN)]
+    work = [*WORK, on_lattice(BUSY, candidate.lattice_parts), *draw_settings(seed, DRAWN)]
     for setting in work:
         if where := difference(setting):
             smallest = smallest_failing(setting, lambda smaller: bool(difference(smaller)))

@@ -14,7 +14,7 @@ import numpy as np
 
 from cllm.config import Config
 from cllm.harness import activations
-from cllm.harness.cases import Case, Setting
+from cllm.harness.cases import Case, Setting, on_lattice
 from cllm.harness.checks.check import check
 from cllm.harness.checks.generation import compare_contexts
 from cllm.harness.checks.gradients import hold_derivatives
@@ -24,7 +24,6 @@ from cllm.harness.judge import compare_cases
 from cllm.harness.runner import Arrays, build, calibrate
 from cllm.harness.tolerance import FORWARD, Comparison, compare_tensors
 from cllm.harness.verdict import Status, Verdict
-from cllm.lattice.parts import Lattice
 from cllm.model import Model
 from cllm.plan import Operation
 
@@ -86,8 +85,7 @@ def distances(candidate: type[Model], reference: type[Model], seed: int) -> Verd
         targets = np.roll(tokens, 1, axis=1)
         return compare_forward(candidate, reference, replace(case, tokens=tokens, targets=targets))
 
-    config = replace(FAR.config, lattice=Lattice(attention=True))
-    return compare_cases(compare_case, [replace(FAR, config=config)], seed)
+    return compare_cases(compare_case, [on_lattice(FAR, ["attention"])], seed)
 
 
 @check("lattice.gradients", Operation.TRAINING)
@@ -129,7 +127,7 @@ def _settings(
     """Each shape with every part that both networks compute with, and with all of them."""
     parts = sorted((candidate.lattice_parts & reference.lattice_parts) - {"init"})
     return [
-        replace(shape, config=replace(shape.config, lattice=Lattice.of(chosen)))
+        on_lattice(shape, chosen)
         for chosen in [*([part] for part in parts), parts]
         for shape in shapes
     ]

@@ -101,7 +101,7 @@ def steady(candidate: type[Model], reference: type[Model], seed: int) -> Verdict
     if candidate.allocates_in_step:
         evidence = f"{candidate.__name__} does not claim it (allocates_in_step)"
         return Verdict(Status.NOT_APPLICABLE, evidence)
-    on_it = on_lattice(WIDE, candidate)
+    on_it = on_lattice(WIDE, candidate.lattice_parts)
     for setting, threads in ((SMALL, 1), (WIDE, 1), (WIDE, THREADS), (on_it, THREADS)):
         exercise = Exercise(candidate, setting, seed, threads)
         for _ in range(WARM_UP):

@@ -73,7 +73,7 @@ def _not_checked(why: str) -> Verdict:
 
 def work(candidate: type[Model], seed: int) -> Iterator[None]:
     """Whole lives, and what a model may do otherwise in its first call."""
-    for setting in (*WORK, *(on_lattice(each, candidate) for each in WORK[1:])):
+    for setting in (*WORK, *(on_lattice(each, candidate.lattice_parts) for each in WORK[1:])):
         case = draw_case(setting, seed)
         for count in THREADS:
             for operation in sorted(candidate.parts):

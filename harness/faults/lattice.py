@@ -165,8 +165,7 @@ class LacksAPrime(OtherDistances):
     @staticmethod
     def between(distances: Distances, i: Array, j: Array) -> Array:
         found = distances.between(i, j)
-        apart = _exponents(i, 73) - _exponents(j, 73)
-        found[1] -= np.abs(apart) * math.log(73) / distances.prime_mean
+        found[1] -= _apart(i, j, 73) / distances.prime_mean
         return found
 
 
@@ -177,9 +176,14 @@ class TakesASquareForAPrime(OtherDistances):
     @staticmethod
     def between(distances: Distances, i: Array, j: Array) -> Array:
         found = distances.between(i, j)
-        apart = _exponents(i, 67**2) - _exponents(j, 67**2)
-        found[1] += np.abs(apart) * math.log(67**2) / distances.prime_mean
+        found[1] += _apart(i, j, 67**2) / distances.prime_mean
         return found
+
+
+def _apart(i: Array, j: Array, divisor: int) -> Array:
+    """What a divisor, taken for a prime, adds to the prime distance."""
+    apart: Array = np.abs(_exponents(i, divisor) - _exponents(j, divisor)) * math.log(divisor)
+    return apart
 
 
 def _exponents(ids: Array, divisor: int) -> Array:

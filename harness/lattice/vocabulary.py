@@ -39,13 +39,12 @@ def vocabulary_of(names: list[str]) -> Vocabulary:
     """Of the tokens with these names, in time and memory of O(V ln ln V)."""
     size = len(names)
     found = factorize(size)
-    of = np.repeat(np.arange(size), np.diff(found.start))  # the id of each factor
     return Vocabulary(
         names,
         spiral(size),
         symmetry_class(np.arange(size)),
         first_primes(size),
-        np.bincount(of, found.exponent, size).astype(np.int64),
+        np.bincount(found.id, found.exponent, size).astype(np.int64),
         _written(found),
     )
 

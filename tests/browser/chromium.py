@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 from playwright.sync_api import Browser, Page, Playwright
 
@@ -21,6 +24,27 @@ ARGUMENTS = [
 def launch(playwright: Playwright) -> Browser:
     """Without a window, and without what it would do of its own."""
     return playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+
+
+@contextmanager
+def opened(browser: Browser, address: str, width: int, scheme: str) -> Iterator[Page]:
+    """A page of a file: nothing was asked for elsewhere, and nothing complained."""
+    context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)
+    found, problems = context.new_page(), []
+    found.on("console", lambda said: problems.append(f"{said.type}: {said.text}"))
+    found.on("pageerror", lambda error: problems.append(str(error)))
+    found.on("dialog", lambda dialog: problems.append(dialog.message))
+
+    def guard(route: Any) -> None:
+        if not route.request.url.startswith(("file://", "data:")):
+            problems.append(f"request of {route.request.url}")
+        route.continue_()
+
+    context.route("**/*", guard)
+    found.goto(address)
+    yield found
+    context.close()
+    assert problems == [], problems
 
 
 @dataclass

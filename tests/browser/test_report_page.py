@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from chromium import opened
 from click.testing import CliRunner
 from playwright.sync_api import Browser, Page
 
@@ -63,26 +64,11 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> str:
 @pytest.fixture(params=[(1280, "light"), (1280, "dark"), (390, "light"), (390, "dark")], ids=str)
 def page(request: pytest.FixtureRequest, browser: Browser, address: str) -> Any:
     """The page when all is drawn; nothing was asked for elsewhere, nothing complained."""
-    width, scheme = request.param
-    context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)
-    found, problems = context.new_page(), []
-    found.on("console", lambda said: problems.append(f"{said.type}: {said.text}"))
-    found.on("pageerror", lambda error: problems.append(str(error)))
-    found.on("dialog", lambda dialog: problems.append(dialog.message))
-
-    def guard(route: Any) -> None:
-        if not route.request.url.startswith(("file://", "data:")):
-            problems.append(f"request of {route.request.url}")
-        route.continue_()
-
-    context.route("**/*", guard)
-    found.goto(address)
-    found.wait_for_function(
-        "count => document.querySelectorAll('.chart svg').length === count", arg=CHARTS
-    )
-    yield found
-    context.close()
-    assert problems == []
+    with opened(browser, address, *request.param) as found:
+        found.wait_for_function(
+            "count => document.querySelectorAll('.chart svg').length === count", arg=CHARTS
+        )
+        yield found
 
 
 def test_nothing_reaches_beyond_the_page(page: Page) -> None:
