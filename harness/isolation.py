@@ -17,9 +17,7 @@ import faulthandler
 import multiprocessing
 import multiprocessing.connection
 import os
-import re
 import signal
-import sysconfig
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -28,7 +26,8 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from cllm.harness.verdict import Status, Verdict, of_harness
+from cllm.harness import stacks
+from cllm.harness.verdict import Status, Verdict
 
 METHOD = "CLLM_START_METHOD"
 """Environment variable: `spawn` starts each process afresh, as sanitizers want it."""
@@ -62,12 +61,6 @@ PRELOADED = [
 ENVIRONMENT = {"PYTHONSAFEPATH": "1", "OPENBLAS_NUM_THREADS": "1"}
 """Of the server, where the user has not said otherwise. What lies in the working directory is none
 of its modules; several processes at once leave NumPy no cores for threads of its own."""
-
-_FRAME = re.compile(r'  File "(?P<file>.+)", line (?P<line>\d+) in (?P<function>.+)')
-_NOISE = re.compile(
-    r"\s|File |Thread |Current thread |Fatal Python error|Extension modules|Timeout \(|$"
-)
-_LIBRARY = Path(sysconfig.get_path("stdlib"))
 
 
 @dataclass(frozen=True)
@@ -179,9 +172,9 @@ class _Process:
         """A failure, with what the process last said and where it was."""
         lines = _last(self._said).splitlines()
         guarded = [line for line in lines if line.startswith(OUT_OF_BOUNDS)]
-        said = [line.strip() for line in lines if not _NOISE.match(line)]
+        said = [line.strip() for line in lines if not stacks.is_part(line)]
         parts = [guarded[0].removeprefix(OUT_OF_BOUNDS)] if guarded else [how, *said[-1:]]
-        if where := _place(lines):
+        if where := stacks.place(lines, _work.__code__):
             parts.append(where)
         details = {"said": "\n".join(lines)} if lines else {}
         return Verdict(Status.FAIL, ", ".join(parts), details)
@@ -230,19 +223,6 @@ def _end(processes: Iterable[int]) -> None:
             os.kill(process, signal.SIGKILL)
 
 
-def _place(lines: list[str]) -> str:
-    """The innermost Python line outside the harness of a stack that faulthandler has written."""
-    frames = [found for found in map(_FRAME.fullmatch, lines) if found]
-    functions = [frame["function"] for frame in frames]
-    if _work.__name__ not in functions:  # it happened before or after
-        return ""
-    frames = frames[: functions.index(_work.__name__)]
-    own = [frame for frame in frames if _is_candidate(Path(frame["file"]))]
-    for frame in own[:1] or frames[:1]:
-        return f"called at {frame['file']}:{frame['line']} in {frame['function']}"
-    return ""
-
-
 def _last(path: Path) -> str:
     """The end of a file, as much as anybody will read."""
     try:
@@ -262,12 +242,6 @@ def _bounded(verdict: Verdict) -> Verdict:
     return replace(verdict, evidence=verdict.evidence[:MOST_EVIDENCE], details=details)
 
 
-def _is_candidate(path: Path) -> bool:
-    """Whether a source file is neither the harness's nor Python's own."""
-    library = _LIBRARY in path.parents and "site-packages" not in path.parts
-    return not library and not of_harness(path)
-
-
 def _work(sender: Connection, said: str, task: Task) -> None:
     """What the process does: say where it is when it ends in a crash, else send the verdict."""
     os.setsid()  # an interrupt from the terminal is not its business
@@ -279,13 +253,13 @@ def _work(sender: Connection, said: str, task: Task) -> None:
     for descriptor in (1, 2):
         os.dup2(errors, descriptor)
     faulthandler.enable(2)
-    faulthandler.dump_traceback_later(max(0.5, task.limit - TELL_SECONDS), file=2)
+    stacks.tell_after(max(0.5, task.limit - TELL_SECONDS), TELL_SECONDS / 2)
     from cllm.harness.honesty.sealed import (
         confirm,  # sealed now at the latest: no candidate is loaded yet
     )
 
     verdict = confirm(task.function(*task.arguments))
-    faulthandler.cancel_dump_traceback_later()
+    stacks.tell_no_more()
     sender.send(_bounded(verdict))
     _end(_descendants(os.getpid()))
     sender.close()

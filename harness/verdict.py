@@ -14,12 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-HARNESS = Path(__file__).parent
-
-
-def of_harness(path: Path) -> bool:
-    """Whether a source file is the harness's own; its planted faults are candidates."""
-    return HARNESS in path.parents and HARNESS / "faults" not in path.parents
+from cllm.harness.lines import strangeness
 
 
 class Status(enum.StrEnum):
@@ -68,10 +63,9 @@ def from_exception(error: Exception, check: str = "") -> Verdict:
 
 
 def _origin(error: Exception) -> str:
-    """File, line and function of the innermost frame outside the harness, if there is one."""
-    frames = traceback.extract_tb(error.__traceback__)
-    outside = [frame for frame in frames if not of_harness(Path(frame.filename))]
-    frame = (outside or frames)[-1]
+    """File, line and function of the candidate's innermost frame, if there is one."""
+    frames = reversed(traceback.extract_tb(error.__traceback__))
+    frame = min(frames, key=lambda frame: strangeness(frame.filename))
     path = Path(frame.filename)
     if path.is_relative_to(Path.cwd()):
         path = path.relative_to(Path.cwd())

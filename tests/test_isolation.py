@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from cllm.harness import Status, Verdict
+from cllm.harness.conformance.run import run_check
 from cllm.harness.isolation import OUT_OF_BOUNDS, Task, isolate, run
 
 # Built-in functions and our own: what is isolated has to be importable in another process.
@@ -23,6 +24,13 @@ libc.malloc.restype = ctypes.c_void_p
 block = ctypes.c_void_p(libc.malloc(10_000))
 libc.free(block)
 libc.free(block)
+"""
+
+# The innermost lines are Python's and the interface's; whoever called is wanted.
+IN_THE_INTERFACE = """
+import ctypes, os; from cllm.plan import check_threads; os.sched_getaffinity = ctypes.string_at
+def work(check_threads): check_threads(0)
+work(check_threads)
 """
 
 
@@ -36,6 +44,7 @@ def test_a_verdict_comes_back_whole() -> None:
     ("code", "said"),
     [
         ("import ctypes; ctypes.string_at(0)", "crashed by SIGSEGV, called at <string>:1 in "),
+        (IN_THE_INTERFACE, "crashed by SIGSEGV, called at <string>:3 in work"),
         (FREED_TWICE, "crashed by SIGABRT, double free or corruption ("),
         ("import os; os._exit(3)", "crashed with exit status 3"),
         ("raise SystemExit(0)", "crashed with exit status 0"),
@@ -65,6 +74,23 @@ def test_a_hang_is_a_failure_that_says_where() -> None:
     assert verdict.status is Status.FAIL
     assert verdict.evidence == "hung: no verdict within 6 s, called at <string>:2 in <module>"
     assert time.monotonic() - start < 60
+
+
+def test_a_hang_of_another_thread_is_found_where_it_is(tmp_path: Path) -> None:
+    """No frame of the main thread is the candidate's: it waits for a pool."""
+    path = tmp_path / "candidate.py"
+    path.write_text(
+        "import threading\n"
+        "from cllm.reference import Model as Reference\n"
+        "class Model(Reference):\n"
+        "    def _forward(self, *arguments):\n"
+        "        while threading.current_thread() is not threading.main_thread(): pass\n"
+        "        super()._forward(*arguments)\n"
+    )
+    arguments = (f"{path}:Model", "threads.callers", None, 0)
+    verdict = isolate(run_check, *arguments, limit=10)
+    assert verdict.status is Status.FAIL
+    assert verdict.evidence == f"hung: no verdict within 10 s, called at {path}:5 in _forward"
 
 
 def test_what_it_started_ends_with_it(tmp_path: Path) -> None:

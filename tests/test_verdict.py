@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+import json
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -24,6 +26,7 @@ from cllm.harness.judge import (
     judge,
     name_smallest,
 )
+from cllm.harness.lines import strangeness
 from cllm.harness.tolerance import (
     FORWARD,
     GRADIENTS,
@@ -42,7 +45,6 @@ from cllm.harness.verdict import (
     exit_status,
     first_failure,
     from_exception,
-    of_harness,
 )
 from cllm.plan import Operation
 from cllm.reference import Model as Reference
@@ -99,12 +101,17 @@ def test_exit_status_of_each_status_alone() -> None:
     assert exit_status(held) == 0
 
 
-def test_planted_faults_are_candidates_and_all_else_is_the_harness() -> None:
-    room = Path(cllm.harness.__file__).parent
-    assert of_harness(room / "judge.py")
-    assert of_harness(room / "checks" / "loss.py")
-    assert not of_harness(room / "faults" / "loss.py")
-    assert not of_harness(room.parent / "reference" / "model.py")
+def test_a_candidates_line_comes_before_the_interfaces_and_that_before_the_rest() -> None:
+    room = Path(cllm.__file__).parent
+    harness = Path(cllm.harness.__file__).parent
+    for path in (harness / "faults" / "loss.py", room / "reference" / "model.py", "<string>"):
+        assert strangeness(str(path)) == 0
+    assert strangeness(pytest.__file__) == 0  # whatever else is installed
+    assert strangeness(str(room / "planned.py")) == 1
+    for path in (harness / "judge.py", harness / "checks" / "loss.py"):
+        assert strangeness(str(path)) == 2
+    for library in (json, np, ctypes):
+        assert strangeness(library.__file__) == 2
 
 
 def test_an_exception_is_located_where_it_was_raised(

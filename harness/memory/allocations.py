@@ -10,17 +10,16 @@ from __future__ import annotations
 
 import gc
 import sys
-import sysconfig
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from cllm.harness.verdict import Inconclusive, of_harness
+from cllm.harness.lines import strangeness
+from cllm.harness.verdict import Inconclusive
 
 Work = Callable[[], object]
 
@@ -35,9 +34,6 @@ RESIZES = ("REALLOC", "PYMALLOC_REALLOC")
 
 RELEASES = ("FREE", "MUNMAP", "PYMALLOC_FREE")
 """What memray records of memory that is given back."""
-
-_STANDARD = Path(sysconfig.get_path("stdlib"))
-_NUMPY = Path(np.__file__).parent
 
 
 @contextmanager
@@ -109,18 +105,21 @@ def native_lines(work: Work, rounds: int, lines: set[str]) -> dict[str, str]:
 
 
 def line_of(stack: Iterable[tuple[str, str, int]]) -> str:
-    """The innermost line of the candidate in a stack: compiled code whose source is here counts."""
-    frames = [(function, Path(file), line) for function, file, line in stack]
-    for function, path, line in frames:
-        if path.is_absolute() and path.exists() and not _of_library(path):
-            return f"{path.resolve()}:{line} in {function}"
+    """The candidate's innermost line of a stack: compiled code whose source is here counts.
+
+    Where it has none, the interface's: a model that is kept was allocated there.
+    """
+    frames = list(stack)
+    known = [frame for frame in frames if strangeness(frame[1]) < 2 and _is_here(frame[1])]
+    if known:
+        function, file, line = min(known, key=lambda frame: strangeness(frame[1]))
+        return f"{Path(file).resolve()}:{line} in {function}"
     return f"no known line ({frames[0][0]})" if frames else "no line of Python"
 
 
-def _of_library(path: Path) -> bool:
-    """Whether a source file is the harness's, NumPy's or Python's own."""
-    standard = _STANDARD in path.parents and "site-packages" not in path.parts
-    return standard or _NUMPY in path.parents or of_harness(path)
+@cache
+def _is_here(file: str) -> bool:
+    return Path(file).is_absolute() and Path(file).exists()
 
 
 def _asked(work: Work, rounds: int, *, native: bool) -> Counter[str]:
