@@ -13,7 +13,6 @@ import inspect
 import re
 import sys
 import traceback
-from importlib.metadata import entry_points
 from operator import attrgetter
 from pathlib import Path
 from types import ModuleType
@@ -25,6 +24,8 @@ from cllm.model import Model
 GROUP = "cllm.models"
 """Entry-point group: `[project.entry-points."cllm.models"] mine = "mypackage:MyModel"`."""
 
+OURS = {"reference": "cllm.reference:Model", "optimized": "cllm.optimized:Model"}
+
 _LOCATION = re.compile(r"(?P<where>[^:]+)(:(?P<attribute>\w+(\.\w+)*)(?P<indices>(\[\d+\])*))?")
 
 
@@ -34,7 +35,7 @@ def find_model(name: str) -> type[Model]:
     The module may lie in the current folder, which is searched last. Raises `CllmError`, whatever
     goes wrong while it is imported.
     """
-    known = installed()
+    known = OURS if name in OURS or ":" in name else installed()
     location = known.get(name, name)
     if not all(location.partition(":")):
         raise CllmError(f"model must be one of {sorted(known)} or module:Class: got {name!r}")
@@ -50,8 +51,10 @@ def find_model(name: str) -> type[Model]:
 
 
 def installed() -> dict[str, str]:
-    """Locations of the models that packages name, by name."""
-    return {entry.name: entry.value for entry in entry_points(group=GROUP)}
+    """Locations of our models and of those that packages name, by name."""
+    from importlib.metadata import entry_points  # slower to import than either model
+
+    return {entry.name: entry.value for entry in entry_points(group=GROUP)} | OURS
 
 
 def undefined(model: type[Model]) -> str:

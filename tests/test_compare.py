@@ -14,6 +14,7 @@ import pytest
 from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from cllm.config import Config
 from cllm.errors import CllmError
@@ -43,10 +44,12 @@ from cllm.harness.compare.sequential import (
     ALPHA,
     FEWEST,
     decide,
-    looks_before,
-    signed_rank_interval,
+    is_look,
+    shift_interval,
 )
-from cllm.harness.compare.session import Launch, LaunchFailed, Visited, visit_round
+from cllm.harness.compare.session import Launch, LaunchFailed, Visited, log_speeds, visit_round
+
+Floats = NDArray[np.float64]
 
 LITTLE = Configuration("little", Setting(Config(11, 4, 1, 2, 3), 2, 5), 1, True, 1.0, 0.5)
 STEP = Benchmark(LITTLE, Kind.STEP, 1)
@@ -79,57 +82,60 @@ def quiet(what: str, done: int, total: int) -> None:
 def test_the_levels_of_all_looks_add_up_to_alpha() -> None:
     spent = sum(ALPHA / (look * (look + 1)) for look in range(1, 100_000))
     assert ALPHA * 0.9999 < spent <= ALPHA
-    assert [n for n in range(1, 60) if looks_before(n) > looks_before(n - 1)] == [
-        10, 16, 26, 41,
-    ]  # fmt: skip
+    assert [rounds for rounds in range(1, 30) if is_look(rounds)] == [5, 8, 11, 17, 25]
 
 
-def brute_force(values: Sequence[float], level: float) -> tuple[float, float]:
-    """The centers that no test of Winsorized ranks rejects, from all assignments of signs."""
-    count = len(values)
-    capped = np.minimum(np.arange(1, count + 1), (count + 1) // 2)
-    sums = [
-        sum(rank for rank, sign in zip(capped, signs, strict=True) if sign)
-        for signs in itertools.product((0, 1), repeat=count)
-    ]
+def brute_force(first: Floats, second: Floats, level: float) -> tuple[float, float]:
+    """The shifts that no stratified rank-sum test rejects, from all orders of all rounds."""
+    orders = [sum(ranks) for ranks in itertools.combinations((1, 2, 3, 4), 2)]
+    sums = [sum(each) for each in itertools.product(orders, repeat=len(first))]
 
-    def accepted(center: float) -> bool:
-        shifted = np.asarray(values) - center
-        ranks = capped[np.argsort(np.argsort(np.abs(shifted)))]
-        found = int(ranks[shifted > 0].sum())
+    def accepted(shift: float) -> bool:
+        ranks = np.argsort(np.argsort(np.hstack([first, second - shift]), axis=1), axis=1) + 1
+        found = int(ranks[:, 2:].sum())
         lower = np.mean([s <= found for s in sums])
         upper = np.mean([s >= found for s in sums])
         return bool(min(lower, upper) > level / 2)
 
-    walsh = np.sort([(a + b) / 2 for a, b in itertools.combinations_with_replacement(values, 2)])
-    middles = [*(walsh[:-1] + walsh[1:]) / 2]
+    differences = np.sort((second[:, :, None] - first[:, None, :]).ravel())
+    middles = (differences[:-1] + differences[1:]) / 2
     inside = [i for i, middle in enumerate(middles) if accepted(middle)]
-    return float(walsh[inside[0]]), float(walsh[inside[-1] + 1])
+    return float(differences[inside[0]]), float(differences[inside[-1] + 1])
 
 
 @pytest.mark.parametrize("level", [0.2, 0.05, 0.02])
-def test_the_interval_is_that_of_the_signed_rank_test(level: float) -> None:
-    values = np.random.default_rng(3).normal(0.3, 1.0, 9).tolist()
-    center, low, high = signed_rank_interval(values, level)
-    assert (low, high) == pytest.approx(brute_force(values, level))
+def test_the_interval_is_that_of_the_stratified_rank_sum_test(level: float) -> None:
+    first, second = np.random.default_rng(3).normal(0.0, 1.0, (2, 5, 2))
+    second += 0.3
+    center, low, high = shift_interval(first, second, level)
+    assert (low, high) == pytest.approx(brute_force(first, second, level))
     assert low < center < high
 
 
 def test_too_few_for_a_level_reject_nothing() -> None:
-    assert signed_rank_interval([1.0, 2.0, 3.0], 0.01)[1:] == (-np.inf, np.inf)
-    with pytest.raises(ValueError, match="9 pairs, must be at least 10"):
-        decide([0.0] * 9, 0.02)
+    few = np.array([[1.0, 2.0], [3.0, 4.0]])
+    assert shift_interval(few, few, 0.01)[1:] == (-np.inf, np.inf)
+    with pytest.raises(ValueError, match="4 rounds, must be at least 5"):
+        decide(np.zeros((4, 2)), np.zeros((4, 2)), 0.02)
+
+
+def test_the_first_look_can_decide() -> None:
+    base = np.linspace(-0.001, 0.001, 2 * FEWEST).reshape(FEWEST, 2)
+    assert decide(base, base - 0.1, 0.02).outcome is Outcome.SLOWER
 
 
 @settings(max_examples=50)
 @given(
-    st.lists(st.floats(-1.0, 1.0), min_size=FEWEST, max_size=40),
+    st.lists(st.tuples(*[st.floats(-1.0, 1.0)] * 4), min_size=FEWEST, max_size=40),
     st.floats(0.001, 0.5),
 )
-def test_base_and_head_exchanged_say_the_opposite(effects: list[float], minimum: float) -> None:
+def test_base_and_head_exchanged_say_the_opposite(
+    rounds: list[tuple[float, ...]], minimum: float
+) -> None:
     opposite = {Outcome.SLOWER: Outcome.FASTER, Outcome.FASTER: Outcome.SLOWER}
-    found = decide(effects, minimum)
-    mirrored = decide([-effect for effect in effects], minimum)
+    base, head = np.hsplit(np.array(rounds), 2)
+    found = decide(base, head, minimum)
+    mirrored = decide(head, base, minimum)
     assert mirrored.outcome == opposite.get(found.outcome, found.outcome)
     assert mirrored.interval.low == pytest.approx(1 / found.interval.high)
     assert mirrored.detectable == pytest.approx(found.detectable)
@@ -147,29 +153,29 @@ def test_base_and_head_exchanged_say_the_opposite(effects: list[float], minimum:
     ],
 )
 def test_outcomes(center: float, spread: float, outcome: Outcome) -> None:
-    effects = (center + np.linspace(-spread, spread, 20)).tolist()
-    assert decide(effects, 0.02).outcome is outcome
+    head = center + np.linspace(-spread, spread, 20).reshape(10, 2)
+    assert decide(np.zeros((10, 2)), head, 0.02).outcome is outcome
 
 
-def test_a_disturbed_pair_changes_nothing() -> None:
-    effects = (-0.05 + np.linspace(-0.01, 0.01, 20)).tolist()
-    assert decide([*effects[:-1], 3.0], 0.02).outcome is Outcome.SLOWER
-
-
-def test_one_pair_of_sixteen_may_speak_against_all_others() -> None:
-    """As where two threads of one process found no second core: what is large then is not true."""
-    effects = (-0.1 + np.linspace(-0.01, 0.01, 15)).tolist()
-    assert decide([*effects, 0.5], 0.02).outcome is Outcome.SLOWER
-    assert decide([*effects, 0.5], 0.02).interval == decide([*effects, 5.0], 0.02).interval
+@pytest.mark.parametrize("disturbed", [1, 2])
+def test_a_disturbed_process_only_loses_its_place(disturbed: int) -> None:
+    """As where two threads of one process found no second core."""
+    base, head = np.random.default_rng(0).normal(0.0, 0.005, (2, 8, 2))
+    head -= 0.1
+    base[:disturbed, 0] -= 0.5
+    assert decide(base, head, 0.02).outcome is Outcome.SLOWER
+    much_more = base.copy()
+    much_more[:disturbed, 0] -= 5.0
+    assert decide(base, head, 0.02).interval == decide(much_more, head, 0.02).interval
 
 
 def test_equal_builds_are_seldom_called_different() -> None:
     """By the union bound at most 1 of 100, over all looks; noise with outliers as a machine's."""
     generator, wrong = np.random.default_rng(0), 0
     for _ in range(400):
-        noise = (0.03 * generator.standard_t(2, 150)).tolist()
-        looks = [n for n in range(FEWEST, 151) if looks_before(n) > looks_before(n - 1)]
-        outcomes = (decide(noise[:n], 0.02).outcome for n in looks)
+        base, head = 0.03 * generator.standard_t(2, (2, 75, 2))
+        looks = filter(is_look, range(FEWEST, 76))
+        outcomes = (decide(base[:n], head[:n], 0.02).outcome for n in looks)
         first = next((found for found in outcomes if found is not Outcome.INCONCLUSIVE), None)
         wrong += first in (Outcome.SLOWER, Outcome.FASTER)
     assert wrong <= 8  # of Binomial(400, 0.01) more has a chance of 2%, and the seed is fixed
@@ -214,7 +220,7 @@ def wobbling(head: float) -> Callable[[int], list[float]]:
 def test_a_clear_answer_ends_at_the_first_look(head: float, outcome: Outcome) -> None:
     entry = of_little(*fake(wobbling(head)))
     assert entry.outcome is outcome
-    assert entry.seconds == FEWEST / 2
+    assert entry.seconds == FEWEST
     assert entry.ratio is not None
     assert entry.ratio.low <= head <= entry.ratio.high or entry.ratio.ratio == pytest.approx(
         head, rel=0.01
@@ -223,7 +229,7 @@ def test_a_clear_answer_ends_at_the_first_look(head: float, outcome: Outcome) ->
     assert entry.noise.low < 1 < entry.noise.high
     assert entry.detectable is not None
     assert 0.02 < entry.detectable < 0.03
-    assert len(entry.base) == len(entry.head_again) == len(entry.peaks) == FEWEST / 2
+    assert len(entry.base) == len(entry.head_again) == len(entry.peaks) == FEWEST
     assert entry.unit == "steps/s"
 
 
@@ -239,7 +245,7 @@ def test_too_few_samples_are_said() -> None:
     entry = of_little(*fake(wobbling(0.5)), budget=3)
     assert (entry.outcome, entry.ratio) == (Outcome.INCONCLUSIVE, None)
     assert entry.reason == (
-        "too few samples: 6 pairs of processes in 3 s, 10 are needed: give it a larger budget"
+        "too few rounds of processes: 3 in 3 s, 5 are needed: give it a larger budget"
     )
     assert len(entry.base) == 3
 
@@ -259,15 +265,23 @@ def test_a_side_that_computes_something_else_is_not_called_faster() -> None:
     assert "loss of step 1 is nan" in of_little(visit, clock).reason
 
 
-def test_what_stays_for_longer_than_a_trip_falls_on_both() -> None:
+def test_what_stays_for_longer_than_a_trip_falls_on_all() -> None:
     """As where two threads find both cores for some trips alone: the fastest of all trips was a
     matter of luck, of which one process has more."""
     state = np.array([1.0, 1.0, 0.6, 0.6, 0.6])
-    base, head = (Visited((), 1, (state * share).tolist(), 1.0) for share in (1.0, 1.03))
-    assert head.log_speedup(base) == pytest.approx(-np.log(1.03))
-    lucky = Visited((), 1, [0.6, *head.trips[1:]], 1.0)
-    assert lucky.log_speedup(base) == pytest.approx(-np.log(1.03))
-    assert base.log_speedup(base) == 0.0
+    base, head = ((state * share).tolist() for share in (1.0, 1.03))
+    lucky = [0.6, *head[1:]]
+    found = log_speeds([base, head, base, lucky])
+    assert found[0] == found[2]
+    assert found[1] - found[0] == pytest.approx(-np.log(1.03))
+    assert found[3] == pytest.approx(found[1])
+    assert np.median(found) == pytest.approx(0.0)
+
+
+def test_the_difference_of_the_sides_is_no_noise() -> None:
+    entry = of_little(*fake(wobbling(0.5)))
+    assert entry.noise is not None
+    assert 0.98 < entry.noise.low < 1 < entry.noise.high < 1.02
 
 
 # -- real processes --------------------------------------------------------------------------
@@ -348,7 +362,7 @@ def test_a_comparison_is_kept_whole() -> None:
     document = json.loads(json.dumps(found.to_dict()))
     again = Comparison.from_dict(document)
     assert json.dumps(again.to_dict()) == json.dumps(found.to_dict())
-    assert found.entries[0].reason.startswith("too few samples: 2 pairs of processes in ")
+    assert found.entries[0].reason.startswith("too few rounds of processes: 1 in ")
     assert found.settings["candidate"] == "optimized"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 from pathlib import Path
 
@@ -81,3 +82,13 @@ def test_what_is_no_source_file_is_said_so(folder: Path, name: str) -> None:
     (folder / "inside").mkdir()
     with pytest.raises(CllmError, match=r"is a folder$|is no Python source file \(\.py\)$"):
         find_model(name)
+
+
+def test_our_own_names_are_known_without_a_search() -> None:
+    """What searches installed packages takes longer to import than either model."""
+    code = (
+        "import sys; from cllm.registry import find_model, installed; find_model('optimized');"
+        "print('importlib.metadata' in sys.modules, {'reference', 'optimized'} <= set(installed()))"
+    )
+    done = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True)
+    assert done.stdout == "False True\n", done.stderr

@@ -77,7 +77,7 @@ class Entry:
     decision: Interval | None = None
     """The interval that decided; its confidence pays for every look."""
     noise: Interval | None = None
-    """Base against base, in the same session: what this machine makes of no difference."""
+    """Each side against itself, in the same session: what this machine makes of no difference."""
     detectable: float | None = None
     """The smallest effect (0.02 is 2%) that would have been seen in 95 of 100 sessions."""
     base: Sequence[float] = ()

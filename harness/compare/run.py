@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cllm.harness import probe
 from cllm.harness.bench.configurations import CONFIGURATIONS, Configuration
@@ -30,8 +31,15 @@ from cllm.harness.commit import to_dict
 from cllm.harness.compare.builds import Build
 from cllm.harness.compare.comparison import Comparison, Entry, Interval, Outcome, Side
 from cllm.harness.compare.instructions import add_instructions
-from cllm.harness.compare.sequential import FEWEST, Decision, decide, looks_before
-from cllm.harness.compare.session import Launch, LaunchFailed, Visited, Work, visit_round
+from cllm.harness.compare.sequential import FEWEST, Decision, decide, is_look
+from cllm.harness.compare.session import (
+    Launch,
+    LaunchFailed,
+    Visited,
+    Work,
+    log_speeds,
+    visit_round,
+)
 from cllm.harness.machine import fingerprint
 from cllm.harness.words import threads_of
 
@@ -51,23 +59,33 @@ class Benchmark:
 
 
 @dataclass
-class Pairs:
-    """What rounds have given so far: logarithms of ratios of speeds."""
+class Rounds:
+    """What rounds have given so far."""
 
-    effects: list[float] = field(default_factory=list)
-    """Head over base."""
-    noise: list[float] = field(default_factory=list)
-    """Base over base and head over head."""
+    speeds: list[NDArray[np.float64]] = field(default_factory=list)
+    """Of each round (4,), logarithms: of base, head, base again, head again."""
     rates: tuple[list[float], ...] = field(default_factory=lambda: ([], [], [], []))
-    """Of base, head, base again, head again."""
+    """Of the same."""
 
     def add(self, visited: Sequence[Visited]) -> None:
         """A round of base, head, base, head."""
-        base, head, base_again, head_again = visited
-        self.effects += [head.log_speedup(base), head_again.log_speedup(base_again)]
-        self.noise += [base_again.log_speedup(base), head_again.log_speedup(head)]
+        self.speeds.append(log_speeds([process.trips for process in visited]))
         for rates, process in zip(self.rates, visited, strict=True):
             rates.append(process.rate)
+
+    def decide(self, minimum_effect: float) -> Decision:
+        """What they say of head against base."""
+        speeds = np.array(self.speeds)
+        return decide(speeds[:, ::2], speeds[:, 1::2], minimum_effect)
+
+    def noise(self, minimum_effect: float) -> Interval:
+        """What they say of no difference: two processes, one of each side, against the others.
+
+        By the same rule, and without the difference of the sides.
+        """
+        speeds = np.array(self.speeds)
+        speeds[:, 1::2] -= np.median(speeds[:, 1::2]) - np.median(speeds[:, ::2])
+        return decide(speeds[:, :2], speeds[:, 2:], minimum_effect).interval
 
 
 @dataclass(frozen=True)
@@ -182,7 +200,7 @@ def measure(
         sizes=benchmark.configuration.sizes(benchmark.kind),
         flops=_flops(benchmark),
     )
-    pairs, peaks, start, decision = Pairs(), [], clock(), None
+    seen_rounds, peaks, start, decision = Rounds(), [], clock(), None
     spent, longest = 0.0, 0.0
     while decision is None or decision.outcome is Outcome.INCONCLUSIVE:
         if spent + longest > budget:
@@ -199,29 +217,29 @@ def measure(
             return replace(entry, outcome=outcome, reason=reason, seconds=clock() - start)
         if reason := _difference(benchmark, seen.processes):
             return replace(entry, outcome=Outcome.FAILED, reason=reason, seconds=clock() - start)
-        pairs.add(seen.processes)
+        seen_rounds.add(seen.processes)
         peaks.append(seen.peak)
-        if looks_before(len(pairs.effects)) > looks_before(len(pairs.effects) - 2):
-            decision = decide(pairs.effects, minimum_effect)
+        if is_look(len(peaks)):
+            decision = seen_rounds.decide(minimum_effect)
         longest = max(longest, clock() - start - spent)
         spent = clock() - start
     progress(f"{benchmark.name}: done", round(budget), round(budget))
-    entry = replace(entry, **_rates(pairs), peaks=tuple(peaks), seconds=spent)
+    entry = replace(entry, **_rates(seen_rounds), peaks=tuple(peaks), seconds=spent)
     if decision is None:
         reason = (
-            f"too few samples: {len(pairs.effects)} pairs of processes in {spent:.3g} s, "
+            f"too few rounds of processes: {len(peaks)} in {spent:.3g} s, "
             f"{FEWEST} are needed: give it a larger budget"
         )
         return replace(entry, reason=reason)
-    head = [*pairs.rates[1], *pairs.rates[3]]
-    low = median_ratio(head, [*pairs.rates[0], *pairs.rates[2]], seed)
+    base, head, base_again, head_again = seen_rounds.rates
+    ratio = median_ratio([*head, *head_again], [*base, *base_again], seed)
     return replace(
         entry,
         outcome=decision.outcome,
         reason=_reason(decision, minimum_effect, spent),
-        ratio=Interval(*low),
+        ratio=Interval(*ratio),
         decision=decision.interval,
-        noise=decide(pairs.noise, minimum_effect).interval,
+        noise=seen_rounds.noise(minimum_effect),
         detectable=decision.detectable,
     )
 
@@ -254,9 +272,9 @@ def _difference(benchmark: Benchmark, visited: Sequence[Visited]) -> str:
     return ""
 
 
-def _rates(pairs: Pairs) -> Mapping[str, Any]:
+def _rates(seen: Rounds) -> Mapping[str, Any]:
     names = ("base", "head", "base_again", "head_again")
-    return {name: tuple(rates) for name, rates in zip(names, pairs.rates, strict=True)}
+    return {name: tuple(rates) for name, rates in zip(names, seen.rates, strict=True)}
 
 
 def _reason(decision: Decision, minimum_effect: float, spent: float) -> str:

@@ -2,20 +2,18 @@
 
 Promises: a round is four processes, two of each side, visited in turn there and back, so that a
 drift of the machine falls on all alike; where a process happens to lie in memory is drawn anew each
-time (Mytkowicz et al. 2009, "Producing wrong data without doing anything obviously wrong!"). What
-else runs on a machine only adds to a time, so in each trip there and back a process counts with its
-fastest window of about a millisecond (Chen & Revels 2016, "Robust benchmarking in noisy
-environments"), and two processes with the median over the trips of the ratio: what stays for longer
-than a trip (another clock, another process on a core) falls on both, and what comes on few trips
-alone does not count. Base and head are held against each other in two pairs a round, and each side
-against itself in two more: what this machine makes of no difference, at the same moment.
+time (Mytkowicz et al. 2009, "Producing wrong data without doing anything obviously wrong!"), and so
+is the order in which they start. What else runs on a machine only adds to a time, so in each trip
+there and back a process counts with its fastest window of about a millisecond (Chen & Revels 2016,
+"Robust benchmarking in noisy environments"), against the middle one of the round, and over the
+trips with the median: what stays for longer than a trip (another clock, another process on a core)
+falls on all, and what comes on few trips alone does not count.
 Leaves out: what slows fewer calls than one in each window; when to stop
 (`cllm.harness.compare.sequential`).
 """
 
 from __future__ import annotations
 
-import math
 import statistics
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
@@ -24,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cllm.harness.bench.process import Worker, WorkerFailed
 
@@ -75,10 +74,9 @@ class Work:
     checked: int
     """Results of first calls that are asked for."""
 
-    def request(self, candidate: str) -> dict[str, Any]:
+    def request(self) -> dict[str, Any]:
         """For a worker."""
         return {
-            "candidate": candidate,
             "kind": self.kind,
             "sizes": list(self.sizes),
             "threads": self.threads,
@@ -105,14 +103,15 @@ class Visited:
         """Steps or tokens per second, in the median over the trips."""
         return self.per_call / statistics.median(self.trips)
 
-    def log_speedup(self, other: Visited) -> float:
-        """Of the ratio of speeds, this one's over that of another of the same round."""
-        return log_ratio(other.trips, self.trips)
 
+def log_speeds(trips: Sequence[Sequence[float]]) -> NDArray[np.float64]:
+    """(n,) Logarithms of the speeds of the n processes of a round, against the middle one.
 
-def log_ratio(one: Sequence[float], other: Sequence[float]) -> float:
-    """The median over the trips of ln(one / other)."""
-    return statistics.median(math.log(a / b) for a, b in zip(one, other, strict=True))
+    `trips` (n,TRIPS) are seconds: in each trip against the middle one, then their median.
+    """
+    logs = -np.log(np.array(trips))
+    speeds: NDArray[np.float64] = np.median(logs - np.median(logs, axis=0), axis=1)
+    return speeds
 
 
 def visit_round(
@@ -127,9 +126,13 @@ def visit_round(
 
     Raises `LaunchFailed` where a process crashes, hangs or cannot build.
     """
+    limit = VISIT_LIMIT + seconds
+    first = generator.permutation(len(launches)).tolist()
     with ExitStack() as stack:
-        workers = [stack.enter_context(_start(launch, generator)) for launch in launches]
-        limit = VISIT_LIMIT + seconds
+        started = {
+            place: stack.enter_context(_start(launches[place], generator)) for place in first
+        }
+        workers = [started[place] for place in range(len(launches))]
 
         def ask(place: int, call: str, limit: float, **arguments: Any) -> dict[str, Any]:
             try:
@@ -137,10 +140,9 @@ def visit_round(
             except WorkerFailed as error:
                 raise LaunchFailed(place, str(error)) from error
 
-        built = [
-            ask(place, "build", BUILD_LIMIT, **work.request(launch.candidate))
-            for place, launch in enumerate(launches)
-        ]
+        for place in first:  # none builds, and warms up, while another one still imports
+            ask(place, "import_candidate", BUILD_LIMIT, candidate=launches[place].candidate)
+        built = {place: ask(place, "build", BUILD_LIMIT, **work.request()) for place in first}
         fastest: list[list[float]] = [[] for _ in workers]
         means: list[list[float]] = [[] for _ in workers]
         for _ in range(trips):
@@ -154,8 +156,8 @@ def visit_round(
         for worker in workers:
             worker.finish()
     return [
-        Visited(**what, trips=trips, mean=statistics.fmean(seen))
-        for what, trips, seen in zip(built, fastest, means, strict=True)
+        Visited(**built[place], trips=fastest[place], mean=statistics.fmean(means[place]))
+        for place in range(len(launches))
     ]
 
 

@@ -16,8 +16,8 @@ from cllm.harness.compare.comparison import Outcome
 from cllm.harness.compare.power.live import Live
 from cllm.harness.compare.power.record import BASE, COPY, SLOWDOWNS, Recording
 from cllm.harness.compare.power.replay import LEVEL, Trial
-from cllm.harness.compare.sequential import ALPHA, signed_rank_interval
-from cllm.harness.compare.session import log_ratio
+from cllm.harness.compare.sequential import ALPHA, shift_interval
+from cllm.harness.compare.session import log_speeds
 from cllm.harness.words import threads_of
 
 FOUND = 0.03
@@ -112,12 +112,13 @@ def _truth(recordings: Sequence[Recording]) -> str:
     for build in (COPY, *(f"{slowdown:g}" for slowdown in SLOWDOWNS)):
         row = [_named(build)]
         for recording in recordings:
-            differences = [
-                log_ratio(*trips)
-                for moment in recording.moments
-                for trips in zip(moment.trips[build], moment.trips[BASE], strict=True)
-            ]
-            center, low, high = np.expm1(signed_rank_interval(differences, 0.05))
+            speeds = np.array(
+                [
+                    log_speeds([*moment.trips[BASE], *moment.trips[build]])
+                    for moment in recording.moments
+                ]
+            )
+            center, low, high = np.expm1(shift_interval(speeds[:, 2:], speeds[:, :2], 0.05))
             row.append(f"{recording.work[build]:,}")
             row.append(f"{center:+.2%} ({low:+.2%} to {high:+.2%})")
         rows.append(row)

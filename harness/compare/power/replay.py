@@ -29,7 +29,7 @@ class Trial:
 
     outcome: Outcome
     seconds: float
-    pairs: int
+    rounds: int
     mean_rule: bool
     """Whether the mean of head is slower by the minimum effect or more."""
     fastest_rule: bool
@@ -83,7 +83,7 @@ def _trial(
         clock=lambda: spent,
     )
     used = recording.moments[start:at]
-    return Trial(entry.outcome, spent, 2 * len(used), *_others(used, head, minimum_effect))
+    return Trial(entry.outcome, spent, len(used), *_others(used, head, minimum_effect))
 
 
 def _live_seconds(recording: Recording, moment: Moment) -> float:
