@@ -68,9 +68,17 @@ def test_a_crash_after_the_verdict_is_a_failure() -> None:
     assert verdict.evidence == "crashed after its verdict by SIGABRT"
 
 
-def test_a_hang_is_a_failure_that_says_where() -> None:
+@pytest.mark.parametrize("code", [
+    "\nwhile True: pass",
+    "import time\nwhile True: time.sleep(0.01)",
+    "import threading; lock = threading.Lock(); lock.acquire()\nlock.acquire()",
+    # Compiled code that keeps the interpreter's lock, and is not woken by a signal.
+    "import ctypes; lock = ctypes.PyDLL(None).pthread_mutex_lock; "
+    "mutex = ctypes.create_string_buffer(64); lock(mutex)\nlock(mutex)",
+])  # fmt: skip
+def test_a_hang_is_a_failure_that_says_where(code: str) -> None:
     start = time.monotonic()
-    verdict = isolate(exec, "import time\nwhile True: time.sleep(0.01)", limit=6)
+    verdict = isolate(exec, code, limit=6)
     assert verdict.status is Status.FAIL
     assert verdict.evidence == "hung: no verdict within 6 s, called at <string>:2 in <module>"
     assert time.monotonic() - start < 60

@@ -127,12 +127,11 @@ def visit_round(
     Raises `LaunchFailed` where a process crashes, hangs or cannot build.
     """
     limit = VISIT_LIMIT + seconds
-    first = generator.permutation(len(launches)).tolist()
+    drawn = generator.permutation(len(launches)).tolist()
     with ExitStack() as stack:
-        started = {
-            place: stack.enter_context(_start(launches[place], generator)) for place in first
+        workers = {
+            place: stack.enter_context(_start(launches[place], generator)) for place in drawn
         }
-        workers = [started[place] for place in range(len(launches))]
 
         def ask(place: int, call: str, limit: float, **arguments: Any) -> dict[str, Any]:
             try:
@@ -140,20 +139,20 @@ def visit_round(
             except WorkerFailed as error:
                 raise LaunchFailed(place, str(error)) from error
 
-        for place in first:  # none builds, and warms up, while another one still imports
+        for place in drawn:  # none builds, and warms up, while another one still imports
             ask(place, "import_candidate", BUILD_LIMIT, candidate=launches[place].candidate)
-        built = {place: ask(place, "build", BUILD_LIMIT, **work.request()) for place in first}
-        fastest: list[list[float]] = [[] for _ in workers]
-        means: list[list[float]] = [[] for _ in workers]
+        built = {place: ask(place, "build", BUILD_LIMIT, **work.request()) for place in drawn}
+        fastest: list[list[float]] = [[] for _ in launches]
+        means: list[list[float]] = [[] for _ in launches]
         for _ in range(trips):
-            order = generator.permutation(len(workers)).tolist()
-            replies: list[list[dict[str, float]]] = [[] for _ in workers]
+            order = generator.permutation(len(launches)).tolist()
+            replies: list[list[dict[str, float]]] = [[] for _ in launches]
             for place in [*order, *reversed(order)]:
                 replies[place].append(ask(place, "visit", limit, seconds=seconds))
             for place, both in enumerate(replies):
                 fastest[place].append(min(reply["fastest"] for reply in both))
                 means[place] += [reply["mean"] for reply in both]
-        for worker in workers:
+        for worker in workers.values():
             worker.finish()
     return [
         Visited(**built[place], trips=fastest[place], mean=statistics.fmean(means[place]))
