@@ -9,11 +9,10 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -56,36 +55,6 @@ class Benchmark:
     def name(self) -> str:
         """`small step, 2 threads`."""
         return f"{self.configuration.name} {self.kind}, {threads_of(self.threads)}"
-
-
-@dataclass
-class Rounds:
-    """What rounds have given so far."""
-
-    speeds: list[NDArray[np.float64]] = field(default_factory=list)
-    """Of each round (4,), logarithms: of base, head, base again, head again."""
-    rates: tuple[list[float], ...] = field(default_factory=lambda: ([], [], [], []))
-    """Of the same."""
-
-    def add(self, visited: Sequence[Visited]) -> None:
-        """A round of base, head, base, head."""
-        self.speeds.append(log_speeds([process.trips for process in visited]))
-        for rates, process in zip(self.rates, visited, strict=True):
-            rates.append(process.rate)
-
-    def decide(self, minimum_effect: float) -> Decision:
-        """What they say of head against base."""
-        speeds = np.array(self.speeds)
-        return decide(speeds[:, ::2], speeds[:, 1::2], minimum_effect)
-
-    def noise(self, minimum_effect: float) -> Interval:
-        """What they say of no difference: two processes, one of each side, against the others.
-
-        By the same rule, and without the difference of the sides.
-        """
-        speeds = np.array(self.speeds)
-        speeds[:, 1::2] -= np.median(speeds[:, 1::2]) - np.median(speeds[:, ::2])
-        return decide(speeds[:, :2], speeds[:, 2:], minimum_effect).interval
 
 
 @dataclass(frozen=True)
@@ -200,7 +169,8 @@ def measure(
         sizes=benchmark.configuration.sizes(benchmark.kind),
         flops=_flops(benchmark),
     )
-    seen_rounds, peaks, start, decision = Rounds(), [], clock(), None
+    seen: list[Round] = []
+    start, decision = clock(), None
     spent, longest = 0.0, 0.0
     while decision is None or decision.outcome is Outcome.INCONCLUSIVE:
         if spent + longest > budget:
@@ -208,30 +178,39 @@ def measure(
         seen_so_far = "open" if decision is None else _interval(decision.interval)
         progress(f"{benchmark.name}: {seen_so_far}", round(spent), round(budget))
         try:
-            seen = visit()
+            seen.append(visit())
         except LaunchFailed as error:
             side, outcome = (
                 ("head", Outcome.FAILED) if error.place % 2 else ("base", Outcome.INCONCLUSIVE)
             )
             reason = f"{side} cannot be measured: {error}"
             return replace(entry, outcome=outcome, reason=reason, seconds=clock() - start)
-        if reason := _difference(benchmark, seen.processes):
+        if reason := _difference(benchmark, seen[-1].processes):
             return replace(entry, outcome=Outcome.FAILED, reason=reason, seconds=clock() - start)
-        seen_rounds.add(seen.processes)
-        peaks.append(seen.peak)
-        if is_look(len(peaks)):
-            decision = seen_rounds.decide(minimum_effect)
+        if is_look(len(seen)):
+            speeds = _speeds(seen)
+            decision = decide(speeds[:, ::2], speeds[:, 1::2], minimum_effect)
         longest = max(longest, clock() - start - spent)
         spent = clock() - start
     progress(f"{benchmark.name}: done", round(budget), round(budget))
-    entry = replace(entry, **_rates(seen_rounds), peaks=tuple(peaks), seconds=spent)
+    base, head, base_again, head_again = (
+        tuple(each.processes[place].rate for each in seen) for place in range(4)
+    )
+    entry = replace(
+        entry,
+        base=base,
+        head=head,
+        base_again=base_again,
+        head_again=head_again,
+        peaks=tuple(each.peak for each in seen),
+        seconds=spent,
+    )
     if decision is None:
         reason = (
-            f"too few rounds of processes: {len(peaks)} in {spent:.3g} s, "
+            f"too few rounds of processes: {len(seen)} in {spent:.3g} s, "
             f"{FEWEST} are needed: give it a larger budget"
         )
         return replace(entry, reason=reason)
-    base, head, base_again, head_again = seen_rounds.rates
     ratio = median_ratio([*head, *head_again], [*base, *base_again], seed)
     return replace(
         entry,
@@ -239,7 +218,7 @@ def measure(
         reason=_reason(decision, minimum_effect, spent),
         ratio=Interval(*ratio),
         decision=decision.interval,
-        noise=seen_rounds.noise(minimum_effect),
+        noise=_noise(_speeds(seen), minimum_effect),
         detectable=decision.detectable,
     )
 
@@ -272,9 +251,19 @@ def _difference(benchmark: Benchmark, visited: Sequence[Visited]) -> str:
     return ""
 
 
-def _rates(seen: Rounds) -> Mapping[str, Any]:
-    names = ("base", "head", "base_again", "head_again")
-    return {name: tuple(rates) for name, rates in zip(names, seen.rates, strict=True)}
+def _speeds(seen: Sequence[Round]) -> NDArray[np.float64]:
+    """(n,4) of n rounds the logarithms of the speeds of base, head, base again, head again."""
+    return np.array([log_speeds([process.trips for process in each.processes]) for each in seen])
+
+
+def _noise(speeds: NDArray[np.float64], minimum_effect: float) -> Interval:
+    """What (n,4) say of no difference: two processes, one of each side, against the others.
+
+    By the same rule, and without the difference of the sides.
+    """
+    alike = speeds.copy()
+    alike[:, 1::2] -= np.median(speeds[:, 1::2]) - np.median(speeds[:, ::2])
+    return decide(alike[:, :2], alike[:, 2:], minimum_effect).interval
 
 
 def _reason(decision: Decision, minimum_effect: float, spent: float) -> str:

@@ -17,7 +17,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -76,13 +76,7 @@ class Work:
 
     def request(self) -> dict[str, Any]:
         """For a worker."""
-        return {
-            "kind": self.kind,
-            "sizes": list(self.sizes),
-            "threads": self.threads,
-            "workload": str(self.workload),
-            "checked": self.checked,
-        }
+        return asdict(self) | {"workload": str(self.workload)}
 
 
 @dataclass(frozen=True)
