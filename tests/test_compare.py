@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -43,11 +44,21 @@ from cllm.harness.compare.run import (
 from cllm.harness.compare.sequential import (
     ALPHA,
     FEWEST,
+    boundary,
     decide,
-    is_look,
+    rejected_at,
     shift_interval,
+    spent,
 )
-from cllm.harness.compare.session import Launch, LaunchFailed, Visited, log_speeds, visit_round
+from cllm.harness.compare.session import (
+    BINDING,
+    Launch,
+    LaunchFailed,
+    Visited,
+    draw_places,
+    log_speeds,
+    visit_round,
+)
 
 Floats = NDArray[np.float64]
 
@@ -65,6 +76,13 @@ class Fails(Model):
     def _step(self, *arguments):
         raise OSError("no such device")
 
+class Bound(Model):
+    def _step(self, *arguments):
+        import os
+        if os.environ["OMP_PROC_BIND"] == "false":
+            return -1.0
+        return float(os.environ["OMP_PLACES"].strip("{}"))
+
 class Dies(Model):
     def _step(self, *arguments):
         import os
@@ -79,10 +97,29 @@ def quiet(what: str, done: int, total: int) -> None:
 # -- what samples say ------------------------------------------------------------------------
 
 
-def test_the_levels_of_all_looks_add_up_to_alpha() -> None:
-    spent = sum(ALPHA / (look * (look + 1)) for look in range(1, 100_000))
-    assert ALPHA * 0.9999 < spent <= ALPHA
-    assert [rounds for rounds in range(1, 30) if is_look(rounds)] == [5, 8, 11, 17, 25]
+def test_equal_builds_cross_a_boundary_with_the_chance_that_is_spent() -> None:
+    """Of all orders of all rounds, those that any look up to the 8th would call different."""
+    one = {0: 1, 1: 1, 2: 2, 3: 1, 4: 1}  # differences above 0 in a round, in ways of 6
+    inside, crossed = {0: 1}, 0.0
+    for n in range(1, FEWEST + 4):
+        reached: dict[int, int] = {}
+        for (before, ways), (more, times) in itertools.product(inside.items(), one.items()):
+            reached[before + more] = reached.get(before + more, 0) + ways * times
+        least, most = boundary(n), 4 * n - boundary(n)
+        out = {count: ways for count, ways in reached.items() if count <= least or count >= most}
+        crossed += sum(out.values()) / 6**n
+        inside = {count: ways for count, ways in reached.items() if count not in out}
+        assert crossed <= spent(n)
+        if n >= FEWEST:  # with one difference more there it would be more than is spent
+            beyond = sum(ways for count, ways in inside.items() if count == least + 1) / 6**n
+            assert crossed + 2 * beyond > spent(n)
+    assert crossed > 0.5 * spent(n)
+
+
+def test_all_looks_together_spend_alpha() -> None:
+    assert [spent(rounds) for rounds in (0, 1, FEWEST - 1)] == [0.0, 0.0, 0.0]
+    assert 0.99 * ALPHA < spent(100) < spent(100_000) < ALPHA
+    assert [boundary(rounds) for rounds in (4, 5, 6, 7, 8)] == [-1, 1, 2, 4, 5]
 
 
 def brute_force(first: Floats, second: Floats, level: float) -> tuple[float, float]:
@@ -107,14 +144,14 @@ def brute_force(first: Floats, second: Floats, level: float) -> tuple[float, flo
 def test_the_interval_is_that_of_the_stratified_rank_sum_test(level: float) -> None:
     first, second = np.random.default_rng(3).normal(0.0, 1.0, (2, 5, 2))
     second += 0.3
-    center, low, high = shift_interval(first, second, level)
+    center, low, high = shift_interval(first, second, rejected_at(5, level))
     assert (low, high) == pytest.approx(brute_force(first, second, level))
     assert low < center < high
 
 
 def test_too_few_for_a_level_reject_nothing() -> None:
     few = np.array([[1.0, 2.0], [3.0, 4.0]])
-    assert shift_interval(few, few, 0.01)[1:] == (-np.inf, np.inf)
+    assert shift_interval(few, few, rejected_at(2, 0.01))[1:] == (-np.inf, np.inf)
     with pytest.raises(ValueError, match="4 rounds, must be at least 5"):
         decide(np.zeros((4, 2)), np.zeros((4, 2)), 0.02)
 
@@ -170,12 +207,11 @@ def test_a_disturbed_process_only_loses_its_place(disturbed: int) -> None:
 
 
 def test_equal_builds_are_seldom_called_different() -> None:
-    """By the union bound at most 1 of 100, over all looks; noise with outliers as a machine's."""
+    """At most 1 of 100, over all looks; noise with outliers as a machine's."""
     generator, wrong = np.random.default_rng(0), 0
     for _ in range(400):
         base, head = 0.03 * generator.standard_t(2, (2, 75, 2))
-        looks = filter(is_look, range(FEWEST, 76))
-        outcomes = (decide(base[:n], head[:n], 0.02).outcome for n in looks)
+        outcomes = (decide(base[:n], head[:n], 0.02).outcome for n in range(FEWEST, 76))
         first = next((found for found in outcomes if found is not Outcome.INCONCLUSIVE), None)
         wrong += first in (Outcome.SLOWER, Outcome.FASTER)
     assert wrong <= 8  # of Binomial(400, 0.01) more has a chance of 2%, and the seed is fixed
@@ -342,6 +378,36 @@ def test_a_base_that_cannot_be_measured_decides_nothing(tmp_path: Path) -> None:
     entry = measure(STEP, visit, budget=60, minimum_effect=0.02, seed=0, progress=quiet)
     assert entry.outcome is Outcome.INCONCLUSIVE
     assert entry.reason == "base cannot be measured: OSError: no such device"
+
+
+def test_threads_are_bound_to_neighbours_that_are_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in BINDING:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: {9, 2, 4})
+    generator = np.random.default_rng(0)
+    drawn = [draw_places(2, generator) for _ in range(50)]
+    assert {each["OMP_PLACES"] for each in drawn} == {"{2},{4}", "{4},{9}", "{9},{2}"}
+    assert {each["OMP_PROC_BIND"] for each in drawn} == {"true"}
+    assert draw_places(4, generator) == {}
+    monkeypatch.setenv("OMP_PROC_BIND", "false")
+    assert draw_places(2, generator) == {}
+
+
+@pytest.mark.usefixtures("others")
+def test_processes_of_a_round_are_bound_alike(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in BINDING:
+        monkeypatch.delenv(name, raising=False)
+    work = prepare_work(STEP, 0, tmp_path / "work.npz")
+    launches = [Launch("others:Bound", sys.executable)] * 2
+    found = visit_round(launches, work, np.random.default_rng(0), trips=1, seconds=0.001)
+    ((cpu, *_), (other, *_)) = (process.results for process in found)
+    assert cpu == other
+    assert cpu in os.sched_getaffinity(0)
+    freed = [Launch("others:Bound", sys.executable, {"OMP_PROC_BIND": "false"})]
+    (free,) = visit_round(freed, work, np.random.default_rng(0), trips=1, seconds=0.001)
+    assert free.results[0] == -1
 
 
 def test_threads_are_those_of_numpy_too(monkeypatch: pytest.MonkeyPatch) -> None:

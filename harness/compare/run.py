@@ -30,7 +30,7 @@ from cllm.harness.commit import to_dict
 from cllm.harness.compare.builds import Build
 from cllm.harness.compare.comparison import Comparison, Entry, Interval, Outcome, Side
 from cllm.harness.compare.instructions import add_instructions
-from cllm.harness.compare.sequential import FEWEST, Decision, decide, is_look
+from cllm.harness.compare.sequential import FEWEST, Decision, decide
 from cllm.harness.compare.session import (
     Launch,
     LaunchFailed,
@@ -187,7 +187,7 @@ def measure(
             return replace(entry, outcome=outcome, reason=reason, seconds=clock() - start)
         if reason := _difference(benchmark, seen[-1].processes):
             return replace(entry, outcome=Outcome.FAILED, reason=reason, seconds=clock() - start)
-        if is_look(len(seen)):
+        if len(seen) >= FEWEST:
             speeds = _speeds(seen)
             decision = decide(speeds[:, ::2], speeds[:, 1::2], minimum_effect)
         longest = max(longest, clock() - start - spent)

@@ -1,12 +1,14 @@
-"""When enough was seen, and what it says: looks at rounds of both sides, each of them paid for.
+"""When enough was seen, and what it says: a look after every round, all of them paid for.
 
-The k-th look may be wrong with probability ALPHA/(k (k+1)), which sums up to ALPHA over any number
-of looks (the union bound, as in Bonferroni's inequality), so that looking early and stopping when
-the answer is clear does not make false alarms more frequent. The interval of a look is that of the
-rank-sum test of Mann and Whitney, stratified by rounds (van Elteren 1960, "On the combination of
-independent two-sample tests of Wilcoxon"; inverted as by Hodges & Lehmann 1963): it asks no more
-than that the processes of a round of equal builds are exchangeable, and a disturbed one only loses
-its place in its round, however slow it is.
+Up to round n equal builds may be called different with probability ALPHA (1 - ((FEWEST-1)/n)^2):
+the spending function of Lan & DeMets (1983, "Discrete sequential boundaries for clinical trials").
+How far a look may go is computed from the exact distribution of all looks up to it, so that many
+looks cost hardly more than a few, and stopping when the answer is clear does not make false alarms
+more frequent. The interval of a look (Jennison & Turnbull 1989, "Interim analyses: the repeated
+confidence interval approach") is that of the rank-sum test of Mann and Whitney, stratified by
+rounds (van Elteren 1960, "On the combination of independent two-sample tests of Wilcoxon"; inverted
+as by Hodges & Lehmann 1963): it asks no more than that the processes of a round of equal builds are
+exchangeable, and a disturbed one only loses its place in its round, however slow it is.
 
 Promises: `SLOWER` and `FASTER` exclude equality and estimate at least the minimum effect; `SAME`
 excludes the minimum effect. Nothing is said from fewer than `FEWEST` rounds.
@@ -33,10 +35,7 @@ SIDE = 2
 """Processes of a side in a round."""
 
 FEWEST = 5
-"""Rounds at the first look; fewer cannot reach its level."""
-
-GROWTH = 1.5
-"""From one look to the next: 5, 8, 11, 17."""
+"""Rounds at the first look; fewer could not reach its level."""
 
 POWER = 0.95
 """Of the effect that is called detectable."""
@@ -54,29 +53,15 @@ class Decision:
     """The smallest effect that would have been seen with probability `POWER`."""
 
 
-def looks_before(rounds: int) -> int:
-    """How many looks there are up to so many rounds."""
-    count, at = 0, float(FEWEST)
-    while rounds >= round(at):
-        count, at = count + 1, at * GROWTH
-    return count
-
-
-def is_look(rounds: int) -> bool:
-    """Whether this is a number of rounds to look at."""
-    return looks_before(rounds) > looks_before(rounds - 1)
-
-
-def decide(base: Floats, head: Floats, minimum_effect: float, alpha: float = ALPHA) -> Decision:
-    """What log-speeds (n,2) of n rounds say at the last look that they reach.
+def decide(base: Floats, head: Floats, minimum_effect: float) -> Decision:
+    """What log-speeds (n,2) of n rounds say, where every round from `FEWEST` on was looked at.
 
     `minimum_effect` is a share: 0.02 is 2%. Raises `ValueError` for fewer than `FEWEST` rounds.
     """
-    look = looks_before(len(base))
-    if look == 0:
+    if len(base) < FEWEST:
         raise ValueError(f"{len(base)} rounds, must be at least {FEWEST}")
-    level = alpha / (look * (look + 1))
-    center, low, high = shift_interval(base, head, level)
+    rejected = boundary(len(base))
+    center, low, high = shift_interval(base, head, rejected)
     least, most = np.log1p(-minimum_effect), -np.log1p(-minimum_effect)
     if high < 0 and center <= least:
         outcome = Outcome.SLOWER
@@ -88,25 +73,54 @@ def decide(base: Floats, head: Floats, minimum_effect: float, alpha: float = ALP
         outcome = Outcome.INCONCLUSIVE
     ratio, bottom, top = np.exp([center, low, high]).tolist()
     normal = NormalDist()
-    deviation = (high - low) / 2 / normal.inv_cdf(1 - level / 2)
+    tail = float(_null(len(base))[: rejected + 1].sum())
+    deviation = (high - low) / 2 / normal.inv_cdf(1 - tail)
     seen = normal.inv_cdf(POWER) * deviation + max((high - low) / 2, most)
-    return Decision(outcome, Interval(ratio, bottom, top, 1 - level), float(np.expm1(seen)))
+    return Decision(outcome, Interval(ratio, bottom, top, 1 - ALPHA), float(np.expm1(seen)))
 
 
-def shift_interval(first: Floats, second: Floats, level: float) -> tuple[float, float, float]:
-    """Estimate and exact interval of confidence 1 - `level` of how far `second` (n,2) lies above.
+def shift_interval(first: Floats, second: Floats, rejected: int) -> tuple[float, float, float]:
+    """Estimate and interval of how far `second` (n,2) lies above `first` (n,2).
 
-    Of two values of `first` (n,2) and two of `second` in each round there are four differences; the
-    test counts those above a shift. So the interval, of the shifts that it does not reject at
-    `level`, two-sided, ends on differences; it is infinite where so few rounds reject nothing. The
+    Of two values of each in a round there are four differences; the test counts those above a
+    shift, and rejects it where all but `rejected` of the 4n or fewer lie on one side. So the
+    interval of all others ends on differences; it is infinite where nothing is rejected (-1). The
     estimate is the median difference.
     """
     differences = np.sort((second[:, :, None] - first[:, None, :]).ravel())
-    rejected = int(np.searchsorted(np.cumsum(_null(len(first))), level / 2, side="right")) - 1
     center = float(np.median(differences))
     if rejected < 0:
         return center, -np.inf, np.inf
     return center, float(differences[rejected]), float(differences[-1 - rejected])
+
+
+def rejected_at(rounds: int, level: float) -> int:
+    """For `shift_interval`: what a single look, two-sided, rejects at `level`."""
+    return _within(_null(rounds), level / 2)
+
+
+@functools.cache
+def boundary(rounds: int) -> int:
+    """The same for a look at so many rounds after looks at all from `FEWEST` on."""
+    chances, unspent, rejected = np.ones(1), 0.0, -1
+    for n in range(1, rounds + 1):
+        chances = np.convolve(chances, _null(1))
+        unspent += (spent(n) - spent(n - 1)) / 2
+        rejected = _within(chances, unspent)
+        if rejected >= 0:  # what ends here is at no later look
+            unspent -= chances[: rejected + 1].sum()
+            chances[: rejected + 1] = chances[len(chances) - rejected - 1 :] = 0.0
+    return rejected
+
+
+def spent(rounds: int) -> float:
+    """The chance that equal builds were called different at any look up to this round."""
+    return ALPHA * (1 - ((FEWEST - 1) / rounds) ** 2) if rounds >= FEWEST else 0.0
+
+
+def _within(chances: Floats, tail: float) -> int:
+    """The largest count up to which the chances add up to no more than `tail`; -1: none."""
+    return int(np.searchsorted(np.cumsum(chances), tail, side="right")) - 1
 
 
 @functools.cache

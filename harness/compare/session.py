@@ -3,17 +3,19 @@
 Promises: a round is four processes, two of each side, visited in turn there and back, so that a
 drift of the machine falls on all alike; where a process happens to lie in memory is drawn anew each
 time (Mytkowicz et al. 2009, "Producing wrong data without doing anything obviously wrong!"), and so
-is the order in which they start. What else runs on a machine only adds to a time, so in each trip
-there and back a process counts with its fastest window of about a millisecond (Chen & Revels 2016,
-"Robust benchmarking in noisy environments"), against the middle one of the round, and over the
-trips with the median: what stays for longer than a trip (another clock, another process on a core)
-falls on all, and what comes on few trips alone does not count.
+are the order in which they start and the CPUs that threads of OpenMP are bound to, one each: where
+threads may move, a scheduler may put two of them on one. What else runs on a machine only adds to a
+time, so in each trip there and back a process counts with its fastest window of about a millisecond
+(Chen & Revels 2016, "Robust benchmarking in noisy environments"), against the middle one of the
+round, and over the trips with the median: what stays for longer than a trip (another clock, another
+process on a core) falls on all, and what comes on few trips alone does not count.
 Leaves out: what slows fewer calls than one in each window; when to stop
 (`cllm.harness.compare.sequential`).
 """
 
 from __future__ import annotations
 
+import os
 import statistics
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
@@ -34,9 +36,12 @@ BUILD_LIMIT = 300.0
 VISIT_LIMIT = 60.0
 """Seconds for a visit beyond those asked for."""
 
-VISIT_SECONDS = 0.009
-TRIPS = 5
+VISIT_SECONDS = 0.003
+TRIPS = 11
 """There and back; each process is visited twice a trip. Odd, for a median."""
+
+BINDING = ("OMP_PROC_BIND", "OMP_PLACES", "GOMP_CPU_AFFINITY", "KMP_AFFINITY")
+"""Variables by which a user binds threads."""
 
 MOST_PADDING = 4096
 """Bytes added to the environment of a process, which lies above its stack."""
@@ -121,10 +126,11 @@ def visit_round(
     Raises `LaunchFailed` where a process crashes, hangs or cannot build.
     """
     limit = VISIT_LIMIT + seconds
+    bound = draw_places(work.threads, generator)
     drawn = generator.permutation(len(launches)).tolist()
     with ExitStack() as stack:
         workers = {
-            place: stack.enter_context(_start(launches[place], generator)) for place in drawn
+            place: stack.enter_context(_start(launches[place], bound, generator)) for place in drawn
         }
 
         def ask(place: int, call: str, limit: float, **arguments: Any) -> dict[str, Any]:
@@ -154,7 +160,19 @@ def visit_round(
     ]
 
 
-def _start(launch: Launch, generator: np.random.Generator) -> Worker:
+def draw_places(threads: int, generator: np.random.Generator) -> dict[str, str]:
+    """What binds each of so many threads of OpenMP to a CPU of its own, neighbours as drawn.
+
+    Nothing where the user binds them, or there are too few CPUs.
+    """
+    cpus = sorted(os.sched_getaffinity(0))
+    if threads > len(cpus) or any(os.environ.get(name) for name in BINDING):
+        return {}
+    chosen = np.roll(cpus, -int(generator.integers(len(cpus))))[:threads]
+    return {"OMP_PROC_BIND": "true", "OMP_PLACES": ",".join(f"{{{cpu}}}" for cpu in chosen)}
+
+
+def _start(launch: Launch, bound: Mapping[str, str], generator: np.random.Generator) -> Worker:
     padding = "." * int(generator.integers(MOST_PADDING))
-    environment = {**launch.environment, "CLLM_PADDING": padding}
+    environment = {**bound, **launch.environment, "CLLM_PADDING": padding}
     return Worker(environment, ("-P", str(WORKER)), launch.python)

@@ -32,7 +32,7 @@ WARM_UP_SHARE = 0.2
 """Part of a visit that is not timed: caches are cold after another's visit."""
 
 
-REST_SECONDS = 1e-3
+REST_SECONDS = 3e-4
 MOST_REST_SECONDS = 0.02
 
 

@@ -16,7 +16,7 @@ from cllm.harness.compare.comparison import Outcome
 from cllm.harness.compare.power.live import Live
 from cllm.harness.compare.power.record import BASE, COPY, SLOWDOWNS, Recording
 from cllm.harness.compare.power.replay import LEVEL, Trial
-from cllm.harness.compare.sequential import ALPHA, shift_interval
+from cllm.harness.compare.sequential import ALPHA, rejected_at, shift_interval
 from cllm.harness.compare.session import log_speeds
 from cllm.harness.words import threads_of
 
@@ -118,7 +118,8 @@ def _truth(recordings: Sequence[Recording]) -> str:
                     for moment in recording.moments
                 ]
             )
-            center, low, high = np.expm1(shift_interval(speeds[:, 2:], speeds[:, :2], 0.05))
+            rejected = rejected_at(len(speeds), 0.05)
+            center, low, high = np.expm1(shift_interval(speeds[:, 2:], speeds[:, :2], rejected))
             row.append(f"{recording.work[build]:,}")
             row.append(f"{center:+.2%} ({low:+.2%} to {high:+.2%})")
         rows.append(row)
