@@ -79,7 +79,7 @@ cdef void see(double *pace, double seconds) noexcept:
     if pace[0] == 0.0 or seconds < pace[0]:
         pace[0] = seconds
     else:
-        pace[0] += (min(seconds, 4.0 * pace[0]) - pace[0]) / 8.0
+        pace[0] += (min(seconds, 2.0 * pace[0]) - pace[0]) / 8.0
 
 
 cpdef bint is_trial(Py_ssize_t call, bint alone_is_faster):

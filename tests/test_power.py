@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import subprocess
 import sys
@@ -15,10 +16,19 @@ from cllm.harness.compare.comparison import Entry, Interval, Outcome
 from cllm.harness.compare.power import load, markdown
 from cllm.harness.compare.power.live import Live
 from cllm.harness.compare.power.load import STATES, Load
-from cllm.harness.compare.power.record import BASE, COPY, SLOWDOWNS, Moment, Recording, record
+from cllm.harness.compare.power.record import (
+    BASE,
+    COPY,
+    IN_A_ROW,
+    SLOWDOWNS,
+    TURNS,
+    Moment,
+    Recording,
+    record,
+)
 from cllm.harness.compare.power.replay import replay
 from cllm.harness.compare.power.slowed import NAME, VARIABLE
-from cllm.harness.compare.session import TRIPS
+from cllm.harness.compare.session import TRIPS, Launch, Visited, Work
 
 BUILDS = [BASE, COPY, *(f"{slowdown:g}" for slowdown in SLOWDOWNS)]
 
@@ -27,15 +37,14 @@ def recorded(rounds: int, noise: float = 0.004, disturbed: float = 0.005) -> Rec
     """Made-up rounds: noise, and now and then a process that something else has slowed."""
     generator, moments = np.random.default_rng(5), []
     for place in range(rounds):
-        trips, mean = {}, {}
-        for build in BUILDS:
-            slowdown = 0.0 if build in (BASE, COPY) else float(build)
-            wobble = noise * generator.standard_normal(2)
-            wobble += generator.exponential(0.3, 2) * (generator.random(2) < disturbed)
-            seconds = 4e-4 * (1 + slowdown) * np.exp(wobble)
-            trips[build] = [[second] * TRIPS for second in seconds.tolist()]
-            mean[build] = (seconds * np.exp(generator.exponential(0.2, 2))).tolist()
-        moments.append(Moment(3.5 * place, 3.5, "quiet", trips, mean))
+        for build in BUILDS[1:]:
+            slowdown = 0.0 if build == COPY else float(build)
+            wobble = noise * generator.standard_normal(4)
+            wobble += generator.exponential(0.3, 4) * (generator.random(4) < disturbed)
+            seconds = 4e-4 * np.array([1, 1 + slowdown] * 2) * np.exp(wobble)
+            trips = [[second] * TRIPS for second in seconds.tolist()]
+            mean = (seconds * np.exp(generator.exponential(0.2, 4))).tolist()
+            moments.append(Moment(float(place), 1.0, "quiet", build, trips, mean))
     return Recording(1, dict.fromkeys(BUILDS, 0), moments)
 
 
@@ -54,16 +63,20 @@ def test_replays_find_what_was_planted(build: str, outcome: Outcome) -> None:
     assert set(trials(build)) == {outcome}
 
 
-def test_a_replay_takes_contiguous_rounds_by_the_clock_of_a_live_one() -> None:
-    (trial,) = replay(RECORDING, "0.1", 1, budget=60.0, minimum_effect=0.02, seed=0)
-    assert trial.rounds in (5, 8)
-    assert trial.seconds == pytest.approx(trial.rounds * 3.5 * 4 / 14)
+def test_a_replay_takes_one_round_after_the_other_by_the_clock_of_the_recording() -> None:
+    moments = [replace(moment, seconds=3.5) for moment in RECORDING.moments]
+    slow = replace(RECORDING, moments=moments)
+    (trial,) = replay(slow, "0.1", 1, budget=60.0, minimum_effect=0.02, seed=0)
+    assert 5 <= trial.rounds <= 7
+    assert trial.seconds == 3.5 * trial.rounds
 
 
 def test_a_recording_shorter_than_a_comparison_is_refused() -> None:
-    short = replace(RECORDING, moments=RECORDING.moments[:20])
-    with pytest.raises(ValueError, match="recorded are 20 s of comparisons, must be over 60"):
-        next(replay(short, COPY, 1, budget=60, minimum_effect=0.02, seed=0))
+    for count, seconds in ((20, 20), (0, 0)):
+        short = replace(RECORDING, moments=RECORDING.of(COPY)[:count])
+        said = f"recorded are {seconds} s of comparisons, must be over 60"
+        with pytest.raises(ValueError, match=said):
+            next(replay(short, COPY, 1, budget=60, minimum_effect=0.02, seed=0))
 
 
 def test_the_rules_of_others() -> None:
@@ -71,12 +84,9 @@ def test_the_rules_of_others() -> None:
 
     def moment(head: float) -> Moment:
         base = (4e-4 * np.exp(0.001 * generator.standard_normal(2))).tolist()
-        other = [head * seconds for seconds in base]
-        trips = {
-            name: [[second] * TRIPS for second in seconds]
-            for name, seconds in ((BASE, base), ("x", other))
-        }
-        return Moment(0, 3.5, "quiet", trips, {BASE: base, "x": other})
+        seconds = [base[0], head * base[0], base[1], head * base[1]]
+        trips = [[second] * TRIPS for second in seconds]
+        return Moment(0, 1.0, "quiet", "x", trips, seconds)
 
     for head, said in ((1.0, (False, False, False)), (1.1, (True, True, True))):
         made = Recording(1, dict.fromkeys(BUILDS, 0), [moment(head) for _ in range(100)])
@@ -116,7 +126,7 @@ def test_the_report_says_what_was_reached() -> None:
         "✓ 10% found within 10 s: 20 of 20",
         "| equal, 1 thread | 20 | 0 | 0 | 20 | 0 | 0 |",
         "| 3% slower, 1 thread | 1 | 0 | 1 | 0 | 0 | 0 | 7 | 7 |",
-        "200 rounds; at their start the machine was: quiet 100%.",
+        "1200 rounds; at their start the machine was: quiet 100%.",
     ):
         assert said in text
 
@@ -164,8 +174,29 @@ def test_a_recording_of_real_processes(tmp_path: Path, monkeypatch: pytest.Monke
     assert list(found.work) == BUILDS
     assert found.work[BASE] == found.work[COPY] == 0 < found.work["0.01"] < found.work["0.1"]
     (moment,) = found.moments
-    assert list(moment.trips) == BUILDS
-    for build in BUILDS:
-        for trips, mean in zip(moment.trips[build], moment.mean[build], strict=True):
-            assert len(trips) == TRIPS
-            assert 0 < min(trips) <= mean
+    assert moment.build in BUILDS[1:]
+    assert found.of(moment.build) == [moment]
+    assert len(moment.trips) == 4
+    for trips, mean in zip(moment.trips, moment.mean, strict=True):
+        assert len(trips) == TRIPS
+        assert 0 < min(trips) <= mean
+
+
+def test_a_recording_gives_each_build_its_turns(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock, taken = itertools.count(), []
+
+    def visit(sides: list[Launch], work: Work, generator: np.random.Generator) -> list[Visited]:
+        taken.append(sides[1].environment[VARIABLE])
+        return [Visited((), 1, [1.0] * TRIPS, 1.0)] * len(sides)
+
+    monkeypatch.setattr(load, "STATES", {"quiet": (), "nothing": ()})
+    monkeypatch.setattr("cllm.harness.compare.power.record.visit_round", visit)
+    monkeypatch.setattr("cllm.harness.compare.power.record.time.monotonic", lambda: next(clock))
+    turns = sum(TURNS.values())
+    (found,) = record([1], 3 * IN_A_ROW * turns, tmp_path, 0, lambda what, done, total: None)
+    rounds = [moment.build for moment in found.moments]
+    assert set(rounds) == set(TURNS)
+    for place in range(0, len(rounds) - IN_A_ROW, IN_A_ROW):
+        assert len(set(rounds[place : place + IN_A_ROW])) == 1

@@ -14,7 +14,7 @@ from scipy import stats
 from cllm.harness.bench.figures import table
 from cllm.harness.compare.comparison import Outcome
 from cllm.harness.compare.power.live import Live
-from cllm.harness.compare.power.record import BASE, COPY, SLOWDOWNS, Recording
+from cllm.harness.compare.power.record import COPY, IN_A_ROW, SLOWDOWNS, Recording
 from cllm.harness.compare.power.replay import LEVEL, Trial
 from cllm.harness.compare.sequential import ALPHA, rejected_at, shift_interval
 from cllm.harness.compare.session import log_speeds
@@ -54,12 +54,13 @@ def _parts(results: Results) -> Iterator[str]:
         f"Written by `{results.command}` on {machine['usable_cores']} cores of {machine['cpu']}. "
         "Extra work of a known size, a chain of multiply-adds, was planted into the optimized "
         "model's step on the small configuration. For "
-        f"{hours:.2f} hours rounds of all builds were recorded, two new processes of each a round, "
-        "while a load came and went. Comparisons replay the whole stopping rule on contiguous "
-        f"stretches of these rounds, from starts drawn at random, with {results.budget:.0f} s and "
-        f"a minimum effect of {results.minimum_effect:.0%}; stretches overlap, so that the "
-        "intervals, of 95% (Clopper and Pearson), take comparisons for independent that are not "
-        "quite. Equal builds are two copies of the same code at different places."
+        f"{hours:.2f} hours rounds were recorded as a comparison takes them, {IN_A_ROW} of one "
+        "build and then of another, while a load came and went. Comparisons replay the whole "
+        "stopping rule on the rounds of a build, one after the other from starts drawn at random, "
+        f"with {results.budget:.0f} s and a minimum effect of {results.minimum_effect:.0%}; they "
+        "overlap, so that the intervals, of 95% (Clopper and Pearson), take comparisons for "
+        "independent that are not quite. Equal builds are two copies of the same code at different "
+        "places."
     )
     yield "## What was planted, and what ran meanwhile"
     yield _truth(results.recordings)
@@ -112,14 +113,9 @@ def _truth(recordings: Sequence[Recording]) -> str:
     for build in (COPY, *(f"{slowdown:g}" for slowdown in SLOWDOWNS)):
         row = [_named(build)]
         for recording in recordings:
-            speeds = np.array(
-                [
-                    log_speeds([*moment.trips[BASE], *moment.trips[build]])
-                    for moment in recording.moments
-                ]
-            )
+            speeds = np.array([log_speeds(moment.trips) for moment in recording.of(build)])
             rejected = rejected_at(len(speeds), 0.05)
-            center, low, high = np.expm1(shift_interval(speeds[:, 2:], speeds[:, :2], rejected))
+            center, low, high = np.expm1(shift_interval(speeds[:, 1::2], speeds[:, ::2], rejected))
             row.append(f"{recording.work[build]:,}")
             row.append(f"{center:+.2%} ({low:+.2%} to {high:+.2%})")
         rows.append(row)

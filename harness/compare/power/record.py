@@ -1,8 +1,9 @@
 """Rounds of equal and of slowed builds, recorded while a load comes and goes.
 
-Promises: every round holds two processes of each build, visited as a live comparison visits its
-four; two builds are the same code at another place. The slowdowns are set at the start, from the
-time of a step and of the extra work, and measured again from all that was recorded.
+Promises: every round is one of a live comparison, of base with another build; rounds of one build
+follow one another for a while, then comes the next. Two builds are the same code at another place.
+The slowdowns are set at the start, from the time of a step and of the extra work, and measured
+again from all that was recorded.
 """
 
 from __future__ import annotations
@@ -30,6 +31,14 @@ from cllm.harness.probe.loops import chain
 SLOWDOWNS = (0.01, 0.02, 0.03, 0.05, 0.10)
 BASE, COPY = "base", "copy"
 
+IN_A_ROW = 10
+"""Rounds of one build before the next one's turn."""
+TURNS: Mapping[str, int] = {
+    COPY: 3,
+    **{f"{slowdown:g}": 2 if slowdown in (0.03, 0.10) else 1 for slowdown in SLOWDOWNS},
+}
+"""How often each build has its turn; more often where more is claimed."""
+
 CALIBRATION_ROUNDS = 5
 SLOWER_PACE = 0.75
 """Quantile of the times of a step that is called its time: with two threads it has two paces, as
@@ -48,9 +57,11 @@ class Moment:
     """Seconds since the start of the recording."""
     seconds: float
     load: str
-    trips: Mapping[str, Sequence[Sequence[float]]]
-    """By build, of each of its processes: seconds of a step in the fastest window of each trip."""
-    mean: Mapping[str, Sequence[float]]
+    build: str
+    """What base was held against."""
+    trips: Sequence[Sequence[float]]
+    """Of base, the build, base and the build: seconds of a step in the fastest window a trip."""
+    mean: Sequence[float]
     """The same in the mean of all visits."""
 
 
@@ -62,6 +73,10 @@ class Recording:
     work: Mapping[str, int]
     """By build, the multiply-adds that were added to a step."""
     moments: Sequence[Moment]
+
+    def of(self, build: str) -> list[Moment]:
+        """The rounds of base and one build."""
+        return [moment for moment in self.moments if moment.build == build]
 
     def to_dict(self) -> dict[str, Any]:
         """Numbers, strings and lists alone."""
@@ -121,11 +136,22 @@ def record(
         | {f"{slowdown:g}": launches(folder, added)[COPY] for slowdown, added in work.items()}
         for count, work in extra.items()
     }
+    turns = [
+        (count, build) for count in threads for build, often in TURNS.items() for _ in range(often)
+    ]
     with Load(seed) as load:
-        while (passed := time.monotonic() - start) < seconds:
-            progress(f"recording: {load.state}", round(passed), round(seconds))
-            for count in threads:
-                moments[count].append(_moment(works[count], builds[count], generator, load, start))
+        while time.monotonic() - start < seconds:
+            for place in generator.permutation(len(turns)).tolist():
+                count, build = turns[place]
+                sides = [builds[count][BASE], builds[count][build]] * 2
+                for _ in range(IN_A_ROW):
+                    if (passed := time.monotonic() - start) >= seconds:
+                        break
+                    progress(f"recording: {load.state}", round(passed), round(seconds))
+                    state, visited = load.state, visit_round(sides, works[count], generator)
+                    trips, mean = zip(*((each.trips, each.mean) for each in visited), strict=True)
+                    took = time.monotonic() - start - passed
+                    moments[count].append(Moment(passed, took, state, build, trips, mean))
     progress("recording: done", round(seconds), round(seconds))
     return [
         Recording(
@@ -135,23 +161,3 @@ def record(
         )
         for count in threads
     ]
-
-
-def _moment(
-    work: Work,
-    builds: Mapping[str, Launch],
-    generator: np.random.Generator,
-    load: Load,
-    begin: float,
-) -> Moment:
-    """A round of all builds, two processes of each."""
-    start, state = time.monotonic(), load.state
-    visited = visit_round([*builds.values()] * 2, work, generator)
-    processes = {build: visited[i :: len(builds)] for i, build in enumerate(builds)}
-    return Moment(
-        start - begin,
-        time.monotonic() - start,
-        state,
-        {build: [process.trips for process in both] for build, both in processes.items()},
-        {build: [process.mean for process in both] for build, both in processes.items()},
-    )

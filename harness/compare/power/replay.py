@@ -1,8 +1,7 @@
 """Comparisons over what was recorded, by the rules of a live one.
 
-Promises: the same code decides (`cllm.harness.compare.run.measure`), on a contiguous stretch of
-recorded rounds from some start on; the clock is the recording's, of the share of a round that a
-live one, of four processes, takes.
+Promises: the same code decides (`cllm.harness.compare.run.measure`), on the recorded rounds of a
+build from some start on, one after the other; the clock is the recording's.
 """
 
 from __future__ import annotations
@@ -14,11 +13,10 @@ import numpy as np
 from scipy import stats
 
 from cllm.harness.compare.comparison import Entry, Outcome
-from cllm.harness.compare.power.record import BASE, Moment, Recording, benchmark
+from cllm.harness.compare.power.record import Moment, Recording, benchmark
 from cllm.harness.compare.run import Round, measure
 from cllm.harness.compare.session import Visited
 
-LIVE_PROCESSES = 4
 LEVEL = 0.01
 """Of the t-test; that of a comparison."""
 
@@ -45,36 +43,27 @@ def replay(
 
     Raises `ValueError` where the recording is shorter than one budget.
     """
-    moments = recording.moments
-    lengths = np.cumsum([_live_seconds(recording, moment) for moment in moments])
-    last = int(np.searchsorted(lengths, lengths[-1] - budget))
+    moments = recording.of(head)
+    lengths = np.cumsum([moment.seconds for moment in moments])
+    last = int(np.searchsorted(lengths, lengths[-1] - budget)) if moments else 0
     if last < 1:
-        raise ValueError(f"recorded are {lengths[-1]:.0f} s of comparisons, must be over {budget}")
+        found = float(lengths[-1]) if moments else 0.0
+        raise ValueError(f"recorded are {found:.0f} s of comparisons, must be over {budget}")
     for start in np.random.default_rng(seed).integers(0, last, count).tolist():
-        yield _trial(recording, head, start, budget, minimum_effect)
+        yield _trial(recording.threads, moments[start:], budget, minimum_effect)
 
 
-def _trial(
-    recording: Recording, head: str, start: int, budget: float, minimum_effect: float
-) -> Trial:
-    at, spent = start, 0.0
-    work = benchmark(recording.threads)
+def _trial(threads: int, moments: Sequence[Moment], budget: float, minimum_effect: float) -> Trial:
+    taken, spent = 0, 0.0
 
     def visit() -> Round:
-        nonlocal at, spent
-        moment = recording.moments[at]
-        at, spent = at + 1, spent + _live_seconds(recording, moment)
-        return Round(
-            [
-                Visited((), 1, trips, 0.0)
-                for pair in zip(moment.trips[BASE], moment.trips[head], strict=True)
-                for trips in pair
-            ],
-            0.0,
-        )
+        nonlocal taken, spent
+        moment = moments[taken]
+        taken, spent = taken + 1, spent + moment.seconds
+        return Round([Visited((), 1, trips, 0.0) for trips in moment.trips], 0.0)
 
     entry: Entry = measure(
-        work,
+        benchmark(threads),
         visit,
         budget=budget,
         minimum_effect=minimum_effect,
@@ -82,26 +71,17 @@ def _trial(
         progress=lambda what, done, total: None,
         clock=lambda: spent,
     )
-    used = recording.moments[start:at]
-    return Trial(entry.outcome, spent, len(used), *_others(used, head, minimum_effect))
+    return Trial(entry.outcome, spent, taken, *_others(moments[:taken], minimum_effect))
 
 
-def _live_seconds(recording: Recording, moment: Moment) -> float:
-    return moment.seconds * LIVE_PROCESSES / (2 * len(recording.work))
-
-
-def _others(used: Sequence[Moment], head: str, minimum_effect: float) -> tuple[bool, bool, bool]:
+def _others(used: Sequence[Moment], minimum_effect: float) -> tuple[bool, bool, bool]:
     """The rules of pytest-benchmark's --benchmark-compare-fail (mean and min), and a t-test."""
-    base_mean, head_mean = (
-        np.array([moment.mean[build] for moment in used]).ravel() for build in (BASE, head)
-    )
-    base_fastest, head_fastest = (
-        min(trip for moment in used for trips in moment.trips[build] for trip in trips)
-        for build in (BASE, head)
-    )
+    means = np.array([moment.mean for moment in used])
+    trips = np.array([moment.trips for moment in used])
+    base, head = means[:, ::2].ravel(), means[:, 1::2].ravel()
     beyond = 1 + minimum_effect
     return (
-        bool(head_mean.mean() > beyond * base_mean.mean()),
-        bool(head_fastest > beyond * base_fastest),
-        bool(stats.ttest_ind(base_mean, head_mean, equal_var=False).pvalue < LEVEL),
+        bool(head.mean() > beyond * base.mean()),
+        bool(trips[:, 1::2].min() > beyond * trips[:, ::2].min()),
+        bool(stats.ttest_ind(base, head, equal_var=False).pvalue < LEVEL),
     )
