@@ -83,6 +83,12 @@ class Bound(Model):
             return -1.0
         return float(os.environ["OMP_PLACES"].strip("{}"))
 
+class Free(Model):
+    def _step(self, *arguments):
+        import os
+        threads = os.listdir("/proc/self/task")
+        return float(min(len(os.sched_getaffinity(int(thread))) for thread in threads))
+
 class Dies(Model):
     def _step(self, *arguments):
         import os
@@ -391,6 +397,15 @@ def test_threads_are_bound_to_neighbours_that_are_drawn(monkeypatch: pytest.Monk
     assert draw_places(4, generator) == {}
     monkeypatch.setenv("OMP_PROC_BIND", "false")
     assert draw_places(2, generator) == {}
+
+
+@pytest.mark.usefixtures("others")
+def test_threads_that_import_on_one_cpu_are_measured_on_all(tmp_path: Path) -> None:
+    work = prepare_work(STEP, 0, tmp_path / "work.npz")
+    launches = [Launch("others:Free", sys.executable, {"OPENBLAS_NUM_THREADS": "2"})] * 2
+    found = visit_round(launches, work, np.random.default_rng(0), trips=1, seconds=0.001)
+    for process in found:
+        assert set(process.results) == {float(len(os.sched_getaffinity(0)))}
 
 
 @pytest.mark.usefixtures("others")

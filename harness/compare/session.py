@@ -15,6 +15,8 @@ Leaves out: what slows fewer calls than one in each window; when to stop
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import os
 import statistics
 from collections.abc import Mapping, Sequence
@@ -139,8 +141,13 @@ def visit_round(
             except WorkerFailed as error:
                 raise LaunchFailed(place, str(error)) from error
 
+        cpus = sorted(os.sched_getaffinity(0))
+        for place, cpu in zip(drawn, itertools.cycle(cpus), strict=False):
+            with contextlib.suppress(ProcessLookupError):  # ended: the next request says how
+                os.sched_setaffinity(workers[place].pid, {cpu})  # interpreters start side by side
         for place in drawn:  # none builds, and warms up, while another one still imports
-            ask(place, "import_candidate", BUILD_LIMIT, candidate=launches[place].candidate)
+            candidate = launches[place].candidate
+            ask(place, "import_candidate", BUILD_LIMIT, candidate=candidate, cpus=cpus)
         built = {place: ask(place, "build", BUILD_LIMIT, **work.request()) for place in drawn}
         fastest: list[list[float]] = [[] for _ in launches]
         means: list[list[float]] = [[] for _ in launches]
