@@ -57,6 +57,7 @@ from cllm.harness.compare.session import (
     Visited,
     draw_places,
     log_speeds,
+    trips_of,
     visit_round,
 )
 
@@ -350,6 +351,14 @@ def test_a_round_of_real_processes(tmp_path: Path, kind: Kind, results: int) -> 
         (fastest,) = process.trips
         assert 0 < fastest <= process.mean
         assert process.rate == pytest.approx((1 if kind is Kind.STEP else 4) / fastest)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "trips"),
+    [(0.024, 11), (0.18, 11), (0.19, 9), (0.25, 7), (0.3, 5), (0.6, 3), (30.0, 3)],
+)
+def test_long_calls_have_fewer_trips(seconds: float, trips: int) -> None:
+    assert trips_of(seconds) == trips
 
 
 @pytest.mark.parametrize(

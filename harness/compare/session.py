@@ -42,6 +42,10 @@ VISIT_SECONDS = 0.003
 TRIPS = 11
 """There and back; each process is visited twice a trip. Odd, for a median."""
 
+FEWEST_TRIPS = 3
+TRIPS_SECONDS = 2.0
+"""Of long calls there are so many trips fewer that those of a round take about so long."""
+
 BINDING = ("OMP_PROC_BIND", "OMP_PLACES", "GOMP_CPU_AFFINITY", "KMP_AFFINITY")
 """Variables by which a user binds threads."""
 
@@ -120,10 +124,12 @@ def visit_round(
     work: Work,
     generator: np.random.Generator,
     *,
-    trips: int = TRIPS,
+    trips: int | None = None,
     seconds: float = VISIT_SECONDS,
 ) -> list[Visited]:
     """Start a process for each launch, visit all in turn, end them.
+
+    Without `trips` there are `TRIPS`, or fewer of long calls.
 
     Raises `LaunchFailed` where a process crashes, hangs or cannot build.
     """
@@ -149,6 +155,9 @@ def visit_round(
             candidate = launches[place].candidate
             ask(place, "import_candidate", BUILD_LIMIT, candidate=candidate, cpus=cpus)
         built = {place: ask(place, "build", BUILD_LIMIT, **work.request()) for place in drawn}
+        longest = max(each.pop("seconds") for each in built.values())
+        if trips is None:
+            trips = trips_of(2 * len(launches) * max(seconds, longest))
         fastest: list[list[float]] = [[] for _ in launches]
         means: list[list[float]] = [[] for _ in launches]
         for _ in range(trips):
@@ -165,6 +174,12 @@ def visit_round(
         Visited(**built[place], trips=fastest[place], mean=statistics.fmean(means[place]))
         for place in range(len(launches))
     ]
+
+
+def trips_of(seconds: float) -> int:
+    """How many trips of so many seconds a round has: an odd number."""
+    fitting = int(TRIPS_SECONDS / seconds)
+    return max(FEWEST_TRIPS, min(TRIPS, fitting - (fitting + 1) % 2))
 
 
 def draw_places(threads: int, generator: np.random.Generator) -> dict[str, str]:

@@ -58,6 +58,7 @@ class Bench:
         self._candidate: type[Model]
         self._begin: Callable[[], None]
         self._call: Callable[[], Any]
+        self._call_seconds: float
         self._calls_a_window: int
 
     def import_candidate(self, candidate: str, cpus: list[int]) -> dict[str, Any]:
@@ -113,16 +114,21 @@ class Bench:
             begin()
             results += np.atleast_1d(np.asarray(call(), np.float64)).tolist()
         self._begin, self._call = begin, call
-        fastest = min(self._time(1) for _ in range(3))
-        self._calls_a_window = max(1, round(WINDOW_SECONDS / fastest))
+        self._call_seconds = min(self._time(1) for _ in range(3))
+        self._calls_a_window = max(1, round(WINDOW_SECONDS / self._call_seconds))
         come_to_rest()
-        return {"results": results[:checked], "per_call": 1 if training else length - 1}
+        return {
+            "results": results[:checked],
+            "per_call": 1 if training else length - 1,
+            "seconds": self._call_seconds,
+        }
 
     def visit(self, seconds: float) -> dict[str, Any]:
         """Seconds of a call in the fastest window within about `seconds`, and in the mean."""
         start = time.perf_counter()
-        while time.perf_counter() - start < WARM_UP_SHARE * seconds:
-            self._time(1)
+        if self._call_seconds < seconds:  # or a call is long enough not to mind
+            while time.perf_counter() - start < WARM_UP_SHARE * seconds:
+                self._time(1)
         found: list[float] = []
         while not found or time.perf_counter() - start < seconds:
             found.append(self._time(self._calls_a_window))
