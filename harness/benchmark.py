@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from cllm.model import Model, Update
 
@@ -99,7 +99,7 @@ class _Visit:
 
 
 def median_ratio(
-    candidate: list[float], reference: list[float], seed: int
+    candidate: ArrayLike, reference: ArrayLike, seed: int
 ) -> tuple[float, float, float]:
     """The median over blocks of candidate/reference, and its bootstrap interval of 95%.
 

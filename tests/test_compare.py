@@ -67,6 +67,7 @@ LITTLE = Configuration("little", Setting(Config(11, 4, 1, 2, 3), 2, 5), 1, True,
 STEP = Benchmark(LITTLE, Kind.STEP, 1)
 
 OTHER = """
+from cllm.optimized import Model as Optimized
 from cllm.reference import Model
 
 class Wrong(Model):
@@ -77,18 +78,16 @@ class Fails(Model):
     def _step(self, *arguments):
         raise OSError("no such device")
 
-class Bound(Model):
+class Bound(Optimized):
     def _step(self, *arguments):
+        super()._step(*arguments)
         import os
-        if os.environ["OMP_PROC_BIND"] == "false":
-            return -1.0
-        return float(os.environ["OMP_PLACES"].strip("{}"))
-
-class Free(Model):
-    def _step(self, *arguments):
-        import os
-        threads = os.listdir("/proc/self/task")
-        return float(min(len(os.sched_getaffinity(int(thread))) for thread in threads))
+        cpus = [
+            os.sched_getaffinity(int(thread))
+            for thread in os.listdir("/proc/self/task")
+        ]
+        apart = [each for each in cpus if len(each) == 1]
+        return float(len(set().union(*apart)) if apart else -1)
 
 class Dies(Model):
     def _step(self, *arguments):
@@ -105,10 +104,10 @@ def quiet(what: str, done: int, total: int) -> None:
 
 
 def test_equal_builds_cross_a_boundary_with_the_chance_that_is_spent() -> None:
-    """Of all orders of all rounds, those that any look up to the 8th would call different."""
+    """Of all orders of all rounds, those that any look up to the 60th round calls different."""
     one = {0: 1, 1: 1, 2: 2, 3: 1, 4: 1}  # differences above 0 in a round, in ways of 6
     inside, crossed = {0: 1}, 0.0
-    for n in range(1, FEWEST + 4):
+    for n in range(1, 61):
         reached: dict[int, int] = {}
         for (before, ways), (more, times) in itertools.product(inside.items(), one.items()):
             reached[before + more] = reached.get(before + more, 0) + ways * times
@@ -120,13 +119,13 @@ def test_equal_builds_cross_a_boundary_with_the_chance_that_is_spent() -> None:
         if n >= FEWEST:  # with one difference more there it would be more than is spent
             beyond = sum(ways for count, ways in inside.items() if count == least + 1) / 6**n
             assert crossed + 2 * beyond > spent(n)
-    assert crossed > 0.5 * spent(n)
+    assert crossed > 0.9 * spent(n)
 
 
 def test_all_looks_together_spend_alpha() -> None:
     assert [spent(rounds) for rounds in (0, 1, FEWEST - 1)] == [0.0, 0.0, 0.0]
-    assert 0.99 * ALPHA < spent(100) < spent(100_000) < ALPHA
-    assert [boundary(rounds) for rounds in (4, 5, 6, 7, 8)] == [-1, 1, 2, 4, 5]
+    assert 0.95 * ALPHA < spent(100) < spent(100_000) < ALPHA
+    assert [boundary(rounds) for rounds in (4, 5, 6, 7, 8)] == [-1, 1, 2, 3, 5]
 
 
 def brute_force(first: Floats, second: Floats, level: float) -> tuple[float, float]:
@@ -288,9 +287,17 @@ def test_too_few_samples_are_said() -> None:
     entry = of_little(*fake(wobbling(0.5)), budget=3)
     assert (entry.outcome, entry.ratio) == (Outcome.INCONCLUSIVE, None)
     assert entry.reason == (
-        "too few rounds of processes: 3 in 3 s, 5 are needed: give it a larger budget"
+        "too few rounds of processes: 1 in 1 s, 5 are needed: give it 5 s or more"
     )
-    assert len(entry.base) == 3
+    assert len(entry.base) == 1
+
+
+def test_a_round_longer_than_the_budget_is_the_only_one() -> None:
+    visit, _ = fake(wobbling(0.5))
+    clock = itertools.count(step=40.0)
+    entry = of_little(visit, lambda: next(clock), budget=10)
+    assert len(entry.base) == 1
+    assert entry.reason.endswith("5 are needed: give it 200 s or more")
 
 
 def test_a_side_that_computes_something_else_is_not_called_faster() -> None:
@@ -355,7 +362,7 @@ def test_a_round_of_real_processes(tmp_path: Path, kind: Kind, results: int) -> 
 
 @pytest.mark.parametrize(
     ("seconds", "trips"),
-    [(0.024, 11), (0.18, 11), (0.19, 9), (0.25, 7), (0.3, 5), (0.6, 3), (30.0, 3)],
+    [(0.024, 9), (0.15, 9), (0.18, 7), (0.25, 5), (0.3, 5), (0.4, 3), (30.0, 3)],
 )
 def test_long_calls_have_fewer_trips(seconds: float, trips: int) -> None:
     assert trips_of(seconds) == trips
@@ -406,32 +413,56 @@ def test_threads_are_bound_to_neighbours_that_are_drawn(monkeypatch: pytest.Monk
     assert draw_places(4, generator) == {}
     monkeypatch.setenv("OMP_PROC_BIND", "false")
     assert draw_places(2, generator) == {}
+    monkeypatch.delenv("OMP_PROC_BIND")
+    for number, bound in (("2", True), ("8", False), ("", True)):
+        monkeypatch.setenv("OMP_NUM_THREADS", number)
+        assert bool(draw_places(2, generator)) is bound
 
 
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="needs two CPUs")
 @pytest.mark.usefixtures("others")
-def test_threads_that_import_on_one_cpu_are_measured_on_all(tmp_path: Path) -> None:
-    work = prepare_work(STEP, 0, tmp_path / "work.npz")
-    launches = [Launch("others:Free", sys.executable, {"OPENBLAS_NUM_THREADS": "2"})] * 2
+@pytest.mark.parametrize("bound", [True, False])
+def test_threads_of_openmp_have_a_cpu_each(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bound: bool
+) -> None:
+    for name in (*BINDING, "OMP_NUM_THREADS"):
+        monkeypatch.delenv(name, raising=False)
+    benchmark = Benchmark(CONFIGURATIONS["small"], Kind.STEP, 2)
+    work = prepare_work(benchmark, 0, tmp_path / "work.npz")
+    environment = {} if bound else {"OMP_PROC_BIND": "false"}
+    launches = [Launch("others:Bound", sys.executable, environment)] * 2
     found = visit_round(launches, work, np.random.default_rng(0), trips=1, seconds=0.001)
     for process in found:
-        assert set(process.results) == {float(len(os.sched_getaffinity(0)))}
+        assert process.results[-1] == (2 if bound else -1)
 
 
-@pytest.mark.usefixtures("others")
-def test_processes_of_a_round_are_bound_alike(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for name in BINDING:
-        monkeypatch.delenv(name, raising=False)
+def test_all_processes_are_visited_alike(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Or a side a little slower than another one would be measured in another way."""
+    asked, built = [], iter([2.9e-3, 3.1e-3] * 2)
+
+    class Fake:
+        def ask(self, call: str, limit: float, **arguments: object) -> dict[str, object]:
+            if call == "build":
+                return {"results": [], "per_call": 1, "seconds": next(built)}
+            if call == "visit":
+                asked.append(arguments)
+            return {"fastest": 1.0, "mean": 1.0}
+
+        def finish(self) -> None:
+            pass
+
+        def __enter__(self) -> Fake:
+            return self
+
+        def __exit__(self, *error: object) -> None:
+            pass
+
+    monkeypatch.setattr("cllm.harness.compare.session._start", lambda *arguments: Fake())
     work = prepare_work(STEP, 0, tmp_path / "work.npz")
-    launches = [Launch("others:Bound", sys.executable)] * 2
-    found = visit_round(launches, work, np.random.default_rng(0), trips=1, seconds=0.001)
-    ((cpu, *_), (other, *_)) = (process.results for process in found)
-    assert cpu == other
-    assert cpu in os.sched_getaffinity(0)
-    freed = [Launch("others:Bound", sys.executable, {"OMP_PROC_BIND": "false"})]
-    (free,) = visit_round(freed, work, np.random.default_rng(0), trips=1, seconds=0.001)
-    assert free.results[0] == -1
+    launches = [Launch("a", sys.executable)] * 4
+    found = visit_round(launches, work, np.random.default_rng(0))
+    assert asked == [{"seconds": 0.003, "warm_up": False, "calls": 1}] * len(asked)
+    assert len(asked) == 2 * 4 * len(found[0].trips)
 
 
 def test_threads_are_those_of_numpy_too(monkeypatch: pytest.MonkeyPatch) -> None:

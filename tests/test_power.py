@@ -18,6 +18,7 @@ from cllm.harness.compare.power.live import Live
 from cllm.harness.compare.power.load import STATES, Load
 from cllm.harness.compare.power.record import (
     BASE,
+    CALIBRATION_ROUNDS,
     COPY,
     IN_A_ROW,
     SLOWDOWNS,
@@ -188,15 +189,18 @@ def test_a_recording_gives_each_build_its_turns(
     clock, taken = itertools.count(), []
 
     def visit(sides: list[Launch], work: Work, generator: np.random.Generator) -> list[Visited]:
-        taken.append(sides[1].environment[VARIABLE])
+        taken.append([side.environment[VARIABLE] for side in sides])
         return [Visited((), 1, [1.0] * TRIPS, 1.0)] * len(sides)
 
     monkeypatch.setattr(load, "STATES", {"quiet": (), "nothing": ()})
-    monkeypatch.setattr("cllm.harness.compare.power.record.visit_round", visit)
+    monkeypatch.setattr("cllm.harness.compare.run.visit_round", visit)
     monkeypatch.setattr("cllm.harness.compare.power.record.time.monotonic", lambda: next(clock))
     turns = sum(TURNS.values())
     (found,) = record([1], 3 * IN_A_ROW * turns, tmp_path, 0, lambda what, done, total: None)
     rounds = [moment.build for moment in found.moments]
     assert set(rounds) == set(TURNS)
+    assert taken[CALIBRATION_ROUNDS:] == [
+        ["0", str(found.work[build])] * 2 for build in rounds
+    ]  # what was started is what is written down
     for place in range(0, len(rounds) - IN_A_ROW, IN_A_ROW):
         assert len(set(rounds[place : place + IN_A_ROW])) == 1

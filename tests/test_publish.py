@@ -61,7 +61,7 @@ def entry(outcome: Outcome, name: str = "small step, 2 threads", threads: int = 
     return Entry(
         name, "small", "step", threads, "steps/s", outcome, "as the interval says", SIZES,
         ratio=interval,
-        decision=replace(interval, low=ratio - 0.01, high=ratio + 0.01, confidence=0.999),
+        decision=replace(interval, low=ratio - 0.01, high=ratio + 0.01, confidence=0.99),
         noise=Interval(1.0, 0.996, 1.004),
         detectable=0.008,
         base=(2500.0, 2400.0), base_again=(2500.0, 2600.0),

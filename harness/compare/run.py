@@ -173,7 +173,7 @@ def measure(
     start, decision = clock(), None
     spent, longest = 0.0, 0.0
     while decision is None or decision.outcome is Outcome.INCONCLUSIVE:
-        if spent + longest > budget:
+        if spent + max(1, FEWEST - len(seen)) * longest > budget:
             break
         seen_so_far = "open" if decision is None else _interval(decision.interval)
         progress(f"{benchmark.name}: {seen_so_far}", round(spent), round(budget))
@@ -208,10 +208,11 @@ def measure(
     if decision is None:
         reason = (
             f"too few rounds of processes: {len(seen)} in {spent:.3g} s, "
-            f"{FEWEST} are needed: give it a larger budget"
+            f"{FEWEST} are needed: give it {FEWEST * longest:.3g} s or more"
         )
         return replace(entry, reason=reason)
-    ratio = median_ratio([*head, *head_again], [*base, *base_again], seed)
+    speeds = np.exp(_speeds(seen))
+    ratio = median_ratio(speeds[:, 1::2].ravel(), speeds[:, ::2].ravel(), seed)
     return replace(
         entry,
         outcome=decision.outcome,

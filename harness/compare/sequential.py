@@ -1,9 +1,9 @@
 """When enough was seen, and what it says: a look after every round, all of them paid for.
 
-Up to round n equal builds may be called different with probability ALPHA (1 - ((FEWEST-1)/n)^2):
-the spending function of Lan & DeMets (1983, "Discrete sequential boundaries for clinical trials").
-How far a look may go is computed from the exact distribution of all looks up to it, so that many
-looks cost hardly more than a few, and stopping when the answer is clear does not make false alarms
+Up to round n equal builds are called different with a probability of at most ALPHA (1 - (FEWEST-1)/n),
+a spending function as of Lan & DeMets (1983, "Discrete sequential boundaries for clinical trials").
+How far a look may go is computed from the exact distribution of all looks up to it, so that a look
+after every round costs little, and stopping when the answer is clear does not make false alarms
 more frequent. The interval of a look (Jennison & Turnbull 1989, "Interim analyses: the repeated
 confidence interval approach") is that of the rank-sum test of Mann and Whitney, stratified by
 rounds (van Elteren 1960, "On the combination of independent two-sample tests of Wilcoxon"; inverted
@@ -35,7 +35,7 @@ SIDE = 2
 """Processes of a side in a round."""
 
 FEWEST = 5
-"""Rounds at the first look; fewer could not reach its level."""
+"""Rounds at the first look."""
 
 POWER = 0.95
 """Of the effect that is called detectable."""
@@ -74,7 +74,7 @@ def decide(base: Floats, head: Floats, minimum_effect: float) -> Decision:
     ratio, bottom, top = np.exp([center, low, high]).tolist()
     normal = NormalDist()
     tail = float(_null(len(base))[: rejected + 1].sum())
-    deviation = (high - low) / 2 / normal.inv_cdf(1 - tail)
+    deviation = (low - high) / 2 / normal.inv_cdf(tail)
     seen = normal.inv_cdf(POWER) * deviation + max((high - low) / 2, most)
     return Decision(outcome, Interval(ratio, bottom, top, 1 - ALPHA), float(np.expm1(seen)))
 
@@ -114,8 +114,8 @@ def boundary(rounds: int) -> int:
 
 
 def spent(rounds: int) -> float:
-    """The chance that equal builds were called different at any look up to this round."""
-    return ALPHA * (1 - ((FEWEST - 1) / rounds) ** 2) if rounds >= FEWEST else 0.0
+    """At most so likely is it that equal builds were called different up to this round."""
+    return ALPHA * (1 - (FEWEST - 1) / rounds) if rounds >= FEWEST else 0.0
 
 
 def _within(chances: Floats, tail: float) -> int:
@@ -123,7 +123,7 @@ def _within(chances: Floats, tail: float) -> int:
     return int(np.searchsorted(np.cumsum(chances), tail, side="right")) - 1
 
 
-@functools.cache
+@functools.lru_cache(4)
 def _null(rounds: int) -> Floats:
     """Probabilities of 0, 1, ... differences above 0 where all orders in a round are as likely."""
     counts = [

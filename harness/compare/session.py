@@ -15,8 +15,6 @@ Leaves out: what slows fewer calls than one in each window; when to stop
 
 from __future__ import annotations
 
-import contextlib
-import itertools
 import os
 import statistics
 from collections.abc import Mapping, Sequence
@@ -39,15 +37,20 @@ VISIT_LIMIT = 60.0
 """Seconds for a visit beyond those asked for."""
 
 VISIT_SECONDS = 0.003
-TRIPS = 11
+WINDOW_SECONDS = 1e-3
+"""Calls are timed in windows of about this length: a window is undisturbed, or it is not."""
+
+TRIPS = 9
 """There and back; each process is visited twice a trip. Odd, for a median."""
 
 FEWEST_TRIPS = 3
-TRIPS_SECONDS = 2.0
-"""Of long calls there are so many trips fewer that those of a round take about so long."""
+TRIPS_SECONDS = 1.5
+"""Of long calls there are fewer trips, so that those of a round take no more, or the fewest."""
 
 BINDING = ("OMP_PROC_BIND", "OMP_PLACES", "GOMP_CPU_AFFINITY", "KMP_AFFINITY")
 """Variables by which a user binds threads."""
+
+NUMBER = "OMP_NUM_THREADS"
 
 MOST_PADDING = 4096
 """Bytes added to the environment of a process, which lies above its stack."""
@@ -133,7 +136,6 @@ def visit_round(
 
     Raises `LaunchFailed` where a process crashes, hangs or cannot build.
     """
-    limit = VISIT_LIMIT + seconds
     bound = draw_places(work.threads, generator)
     drawn = generator.permutation(len(launches)).tolist()
     with ExitStack() as stack:
@@ -147,24 +149,25 @@ def visit_round(
             except WorkerFailed as error:
                 raise LaunchFailed(place, str(error)) from error
 
-        cpus = sorted(os.sched_getaffinity(0))
-        for place, cpu in zip(drawn, itertools.cycle(cpus), strict=False):
-            with contextlib.suppress(ProcessLookupError):  # ended: the next request says how
-                os.sched_setaffinity(workers[place].pid, {cpu})  # interpreters start side by side
         for place in drawn:  # none builds, and warms up, while another one still imports
-            candidate = launches[place].candidate
-            ask(place, "import_candidate", BUILD_LIMIT, candidate=candidate, cpus=cpus)
+            ask(place, "import_candidate", BUILD_LIMIT, candidate=launches[place].candidate)
         built = {place: ask(place, "build", BUILD_LIMIT, **work.request()) for place in drawn}
-        longest = max(each.pop("seconds") for each in built.values())
+        calls = [each.pop("seconds") for each in built.values()]
+        how = {  # the same for all, or what is a little slower would be measured otherwise
+            "seconds": seconds,
+            "warm_up": max(calls) < seconds,
+            "calls": max(1, round(WINDOW_SECONDS / statistics.median(calls))),
+        }
+        limit = VISIT_LIMIT + seconds + 10 * max(calls)
         if trips is None:
-            trips = trips_of(2 * len(launches) * max(seconds, longest))
+            trips = trips_of(2 * len(launches) * max(seconds, *calls))
         fastest: list[list[float]] = [[] for _ in launches]
         means: list[list[float]] = [[] for _ in launches]
         for _ in range(trips):
             order = generator.permutation(len(launches)).tolist()
             replies: list[list[dict[str, float]]] = [[] for _ in launches]
             for place in [*order, *reversed(order)]:
-                replies[place].append(ask(place, "visit", limit, seconds=seconds))
+                replies[place].append(ask(place, "visit", limit, **how))
             for place, both in enumerate(replies):
                 fastest[place].append(min(reply["fastest"] for reply in both))
                 means[place] += [reply["mean"] for reply in both]
@@ -185,10 +188,10 @@ def trips_of(seconds: float) -> int:
 def draw_places(threads: int, generator: np.random.Generator) -> dict[str, str]:
     """What binds each of so many threads of OpenMP to a CPU of its own, neighbours as drawn.
 
-    Nothing where the user binds them, or there are too few CPUs.
+    Nothing where the user binds them or asks for another number, or there are too few CPUs.
     """
-    cpus = sorted(os.sched_getaffinity(0))
-    if threads > len(cpus) or any(os.environ.get(name) for name in BINDING):
+    cpus, number = sorted(os.sched_getaffinity(0)), os.environ.get(NUMBER) or str(threads)
+    if threads > len(cpus) or number != str(threads) or any(map(os.environ.get, BINDING)):
         return {}
     chosen = np.roll(cpus, -int(generator.integers(len(cpus))))[:threads]
     return {"OMP_PROC_BIND": "true", "OMP_PLACES": ",".join(f"{{{cpu}}}" for cpu in chosen)}

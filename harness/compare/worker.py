@@ -2,13 +2,14 @@
 
 Promises: one request a line on standard input, one reply a line; it computes only while it is
 asked to. Of the side's package it needs what stays the same from version to version: `find_model`,
-`Model.create`, `step`, `reset`, `feed`, `generate`. Nothing of the harness is imported, which may
+`Model.create`, `step`, `reset`, `feed`, `generate` and what they take. Nothing of the harness is imported, which may
 be another one there.
 Leaves out: what the figures mean (`cllm.harness.compare.session`).
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sys
@@ -26,15 +27,26 @@ from cllm.plan import Operation
 from cllm.registry import find_model
 
 LEARNING_RATE = 1e-3
-WINDOW_SECONDS = 1e-3
-"""Calls are timed in windows of about this length: a window is undisturbed, or it is not."""
-
 WARM_UP_SHARE = 0.2
 """Part of a visit that is not timed: caches are cold after another's visit."""
 
+LONG_SECONDS = 0.1
+"""Calls that take so long need not be timed three times to know about how long they are."""
 
 REST_SECONDS = 3e-4
 MOST_REST_SECONDS = 0.02
+
+
+def computed() -> float:
+    """Seconds that all threads of this process have computed.
+
+    Those of the process as a whole leave out what a running thread did since the last tick.
+    """
+    seconds = 0.0
+    for thread in Path("/proc/self/task").iterdir():
+        with contextlib.suppress(OSError):  # it has ended
+            seconds += time.clock_gettime(~int(thread.name) << 3 | 6)  # clock_getcpuclockid(3)
+    return seconds
 
 
 def come_to_rest() -> None:
@@ -44,11 +56,13 @@ def come_to_rest() -> None:
     next process is measured on.
     """
     deadline = time.perf_counter() + MOST_REST_SECONDS
+    before = computed()
     while time.perf_counter() < deadline:
-        computed = time.process_time()
         time.sleep(REST_SECONDS)
-        if time.process_time() - computed < REST_SECONDS / 4:
+        after = computed()
+        if after - before < REST_SECONDS / 2:
             return
+        before = after
 
 
 class Bench:
@@ -58,13 +72,9 @@ class Bench:
         self._candidate: type[Model]
         self._begin: Callable[[], None]
         self._call: Callable[[], Any]
-        self._call_seconds: float
-        self._calls_a_window: int
 
-    def import_candidate(self, candidate: str, cpus: list[int]) -> dict[str, Any]:
-        """What is slow to start, and not measured; on any of `cpus` from here on."""
-        for thread in Path("/proc/self/task").iterdir():
-            os.sched_setaffinity(int(thread.name), cpus)
+    def import_candidate(self, candidate: str) -> dict[str, Any]:
+        """What is slow to start, and not measured."""
         self._candidate = find_model(candidate)
         return {}
 
@@ -114,24 +124,27 @@ class Bench:
             begin()
             results += np.atleast_1d(np.asarray(call(), np.float64)).tolist()
         self._begin, self._call = begin, call
-        self._call_seconds = min(self._time(1) for _ in range(3))
-        self._calls_a_window = max(1, round(WINDOW_SECONDS / self._call_seconds))
+        timed: list[float] = []
+        while len(timed) < 3 and sum(timed) < LONG_SECONDS:
+            timed.append(self._time(1))
         come_to_rest()
         return {
             "results": results[:checked],
             "per_call": 1 if training else length - 1,
-            "seconds": self._call_seconds,
+            "seconds": min(timed),
         }
 
-    def visit(self, seconds: float) -> dict[str, Any]:
-        """Seconds of a call in the fastest window within about `seconds`, and in the mean."""
+    def visit(self, seconds: float, warm_up: bool, calls: int) -> dict[str, Any]:
+        """Seconds of a call in the fastest window within about `seconds`, and in the mean.
+
+        A window is so many calls.
+        """
         start = time.perf_counter()
-        if self._call_seconds < seconds:  # or a call is long enough not to mind
-            while time.perf_counter() - start < WARM_UP_SHARE * seconds:
-                self._time(1)
+        while warm_up and time.perf_counter() - start < WARM_UP_SHARE * seconds:
+            self._time(1)
         found: list[float] = []
         while not found or time.perf_counter() - start < seconds:
-            found.append(self._time(self._calls_a_window))
+            found.append(self._time(calls))
         come_to_rest()
         return {"fastest": min(found), "mean": sum(found) / len(found)}
 

@@ -13,7 +13,7 @@ import click
 from cllm.cli.progress import say
 from cllm.files import atomic_file
 from cllm.harness.compare.power import live, markdown
-from cllm.harness.compare.power.record import COPY, SLOWDOWNS, Recording, record
+from cllm.harness.compare.power.record import COPY, SLOWDOWNS, TURNS, Recording, record
 from cllm.harness.compare.power.replay import replay
 from cllm.harness.display import Display
 from cllm.harness.machine import fingerprint
@@ -42,6 +42,12 @@ def main(
 ) -> None:
     """Show how often a comparison is right: on equal builds, and on slowdowns of known sizes."""
     kept = output.with_suffix(".json")
+    share = min(TURNS.values()) / sum(TURNS.values()) / len(THREADS)
+    if not recorded and 3600 * hours * share <= BUDGET:
+        least = BUDGET / share / 3600
+        raise click.BadParameter(
+            f"{hours:g} must be over {least:.2f}: each build needs its stretch"
+        )
     with Display() as display, tempfile.TemporaryDirectory() as scratch:
         if recorded:
             recordings = [Recording.from_dict(each) for each in json.loads(kept.read_text())]

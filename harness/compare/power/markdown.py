@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from statistics import median
+from statistics import mean, median
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,7 @@ from scipy import stats
 from cllm.harness.bench.figures import table
 from cllm.harness.compare.comparison import Outcome
 from cllm.harness.compare.power.live import Live
-from cllm.harness.compare.power.record import COPY, IN_A_ROW, SLOWDOWNS, Recording
+from cllm.harness.compare.power.record import COPY, IN_A_ROW, SLOWDOWNS, TURNS, Recording
 from cllm.harness.compare.power.replay import LEVEL, Trial
 from cllm.harness.compare.sequential import ALPHA, rejected_at, shift_interval
 from cllm.harness.compare.session import log_speeds
@@ -58,8 +58,8 @@ def _parts(results: Results) -> Iterator[str]:
         "build and then of another, while a load came and went. Comparisons replay the whole "
         "stopping rule on the rounds of a build, one after the other from starts drawn at random, "
         f"with {results.budget:.0f} s and a minimum effect of {results.minimum_effect:.0%}; they "
-        "overlap, so that the intervals, of 95% (Clopper and Pearson), take comparisons for "
-        "independent that are not quite. Equal builds are two copies of the same code at different "
+        "overlap: the last column says how many would fit side by side into what was recorded. The "
+        "intervals, of 95% (Clopper and Pearson), take them all for independent. Equal builds are two copies of the same code at different "
         "places."
     )
     yield "## What was planted, and what ran meanwhile"
@@ -134,6 +134,11 @@ def _loads(recordings: Sequence[Recording]) -> str:
 
 def _replayed(results: Results) -> str:
     rows = []
+    recorded = {
+        (recording.threads, build): sum(moment.seconds for moment in recording.of(build))
+        for recording in results.recordings
+        for build in TURNS
+    }
     for (threads, build), trials in results.trials.items():
         counts = Counter(trial.outcome for trial in trials)
         seconds = sorted(trial.seconds for trial in trials)
@@ -142,10 +147,10 @@ def _replayed(results: Results) -> str:
             + [str(counts[outcome]) for outcome in Outcome]
             + [_share(counts[Outcome.SLOWER], len(trials), counted=False)]
             + [f"{median(seconds):.0f}", f"{seconds[int(0.95 * len(seconds))]:.0f}"]
-            + [f"{seconds[-1]:.0f}"]
+            + [f"{seconds[-1]:.0f}", f"{recorded[threads, build] / mean(seconds):.0f}"]
         )
-    head = ["build", "comparisons", *map(str, Outcome), "called slower"]
-    return table([*head, "median, s", "95 of 100 within, s", "longest, s"], rows)
+    head = ["build", "comparisons", *map(str, Outcome), "called slower", "median, s"]
+    return table([*head, "95 of 100 within, s", "longest, s", "side by side"], rows)
 
 
 def _rivals(results: Results) -> str:

@@ -1,7 +1,7 @@
 """Rounds of equal and of slowed builds, recorded while a load comes and goes.
 
-Promises: every round is one of a live comparison, of base with another build; rounds of one build
-follow one another for a while, then comes the next. Two builds are the same code at another place.
+Promises: every round is taken as a live comparison takes it, of base with another build; rounds of
+one build follow one another for a while, then comes the next. Two builds are the same code at another place.
 The slowdowns are set at the start, from the time of a step and of the extra work, and measured
 again from all that was recorded.
 """
@@ -24,8 +24,8 @@ from cllm.harness.bench.task import Kind
 from cllm.harness.benchmark import Progress
 from cllm.harness.compare.power.load import Load
 from cllm.harness.compare.power.slowed import NAME, VARIABLE
-from cllm.harness.compare.run import Benchmark, prepare_work
-from cllm.harness.compare.session import Launch, Work, visit_round
+from cllm.harness.compare.run import Benchmark, prepare_work, rounds
+from cllm.harness.compare.session import Launch, Work
 from cllm.harness.probe.loops import chain
 
 SLOWDOWNS = (0.01, 0.02, 0.03, 0.05, 0.10)
@@ -110,8 +110,8 @@ def calibrate(work: Work, folder: Path, seed: int) -> dict[float, int]:
     """By slowdown the multiply-adds that make it, from steps in undisturbed windows, and chains."""
     generator, seconds, chains = np.random.default_rng(seed), [], []
     for _ in range(CALIBRATION_ROUNDS):
-        visited = visit_round([launches(folder, 0)[BASE]] * 2, work, generator)
-        seconds += [trip for process in visited for trip in process.trips]
+        seen = rounds(*[launches(folder, 0)[BASE]] * 2, work, generator)().processes
+        seconds += [trip for process in seen for trip in process.trips]
         for _ in range(200):
             start = time.perf_counter()
             chain(CHAIN)
@@ -143,13 +143,13 @@ def record(
         while time.monotonic() - start < seconds:
             for place in generator.permutation(len(turns)).tolist():
                 count, build = turns[place]
-                sides = [builds[count][BASE], builds[count][build]] * 2
+                visit = rounds(builds[count][BASE], builds[count][build], works[count], generator)
                 for _ in range(IN_A_ROW):
                     if (passed := time.monotonic() - start) >= seconds:
                         break
                     progress(f"recording: {load.state}", round(passed), round(seconds))
-                    state, visited = load.state, visit_round(sides, works[count], generator)
-                    trips, mean = zip(*((each.trips, each.mean) for each in visited), strict=True)
+                    state, seen = load.state, visit().processes
+                    trips, mean = zip(*((each.trips, each.mean) for each in seen), strict=True)
                     took = time.monotonic() - start - passed
                     moments[count].append(Moment(passed, took, state, build, trips, mean))
     progress("recording: done", round(seconds), round(seconds))
