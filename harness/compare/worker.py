@@ -2,8 +2,8 @@
 
 Promises: one request a line on standard input, one reply a line; it computes only while it is
 asked to. Of the side's package it needs what stays the same from version to version: `find_model`,
-`Model.create`, `step`, `reset`, `feed`, `generate` and what they take. Nothing of the harness is imported, which may
-be another one there.
+`Model.create`, `step`, `reset`, `feed`, `generate` and what they take. Nothing of the harness is
+imported, which may be another one there.
 Leaves out: what the figures mean (`cllm.harness.compare.session`).
 """
 

@@ -45,9 +45,7 @@ def main(
     share = min(TURNS.values()) / sum(TURNS.values()) / len(THREADS)
     if not recorded and 3600 * hours * share <= BUDGET:
         least = BUDGET / share / 3600
-        raise click.BadParameter(
-            f"{hours:g} must be over {least:.2f}: each build needs its stretch"
-        )
+        raise click.BadParameter(f"{hours:g}, must be over {least:.2f}: each build has its share")
     with Display() as display, tempfile.TemporaryDirectory() as scratch:
         if recorded:
             recordings = [Recording.from_dict(each) for each in json.loads(kept.read_text())]

@@ -59,8 +59,8 @@ def _parts(results: Results) -> Iterator[str]:
         "stopping rule on the rounds of a build, one after the other from starts drawn at random, "
         f"with {results.budget:.0f} s and a minimum effect of {results.minimum_effect:.0%}; they "
         "overlap: the last column says how many would fit side by side into what was recorded. The "
-        "intervals, of 95% (Clopper and Pearson), take them all for independent. Equal builds are two copies of the same code at different "
-        "places."
+        "intervals, of 95% (Clopper and Pearson), take them all for independent. Equal builds are "
+        "two copies of the same code at different places."
     )
     yield "## What was planted, and what ran meanwhile"
     yield _truth(results.recordings)

@@ -1,9 +1,9 @@
 """Rounds of equal and of slowed builds, recorded while a load comes and goes.
 
 Promises: every round is taken as a live comparison takes it, of base with another build; rounds of
-one build follow one another for a while, then comes the next. Two builds are the same code at another place.
-The slowdowns are set at the start, from the time of a step and of the extra work, and measured
-again from all that was recorded.
+one build follow one another for a while, then comes the next. Two builds are the same code at
+another place. The slowdowns are set at the start, from the time of a step and of the extra work,
+and measured again from all that was recorded.
 """
 
 from __future__ import annotations
@@ -109,8 +109,9 @@ def launches(folder: Path, work: int) -> dict[str, Launch]:
 def calibrate(work: Work, folder: Path, seed: int) -> dict[float, int]:
     """By slowdown the multiply-adds that make it, from steps in undisturbed windows, and chains."""
     generator, seconds, chains = np.random.default_rng(seed), [], []
+    base = launches(folder, 0)[BASE]
     for _ in range(CALIBRATION_ROUNDS):
-        seen = rounds(*[launches(folder, 0)[BASE]] * 2, work, generator)().processes
+        seen = rounds(base, base, work, generator)().processes
         seconds += [trip for process in seen for trip in process.trips]
         for _ in range(200):
             start = time.perf_counter()
