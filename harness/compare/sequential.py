@@ -1,14 +1,15 @@
 """When enough was seen, and what it says: a look after every round, all of them paid for.
 
-Up to round n equal builds are called different with a probability of at most
-ALPHA (1 - (FEWEST-1)/n), a spending function as of Lan & DeMets (1983, "Discrete sequential
-boundaries for clinical trials"). How far a look may go is computed from the exact distribution of
-all looks up to it, so that a look after every round costs little, and stopping when the answer is
-clear does not make false alarms more frequent. The interval of a look (Jennison & Turnbull 1989, "Interim analyses: the repeated
-confidence interval approach") is that of the rank-sum test of Mann and Whitney, stratified by
-rounds (van Elteren 1960, "On the combination of independent two-sample tests of Wilcoxon"; inverted
-as by Hodges & Lehmann 1963): it asks no more than that the processes of a round of equal builds are
-exchangeable, and a disturbed one only loses its place in its round, however slow it is.
+Up to round n equal builds are called different with a probability of at most ALPHA (1 -
+(FEWEST-1)/n), a spending function as of Lan & DeMets (1983, "Discrete sequential boundaries for
+clinical trials"). How far a look may go is computed from the exact distribution of all looks up to
+it, so that a look after every round costs little, and stopping when the answer is clear does not
+make false alarms more frequent. The interval of a look (Jennison & Turnbull 1989, "Interim
+analyses: the repeated confidence interval approach") is that of the rank-sum test of Mann and
+Whitney, stratified by rounds (van Elteren 1960, "On the combination of independent two-sample tests
+of Wilcoxon"; inverted as by Hodges & Lehmann 1963): it asks no more than that the processes of a
+round of equal builds are exchangeable, and a disturbed one only loses its place in its round,
+however slow it is.
 
 Promises: `SLOWER` and `FASTER` exclude equality and estimate at least the minimum effect; `SAME`
 excludes the minimum effect. Nothing is said from fewer than `FEWEST` rounds.
