@@ -7,6 +7,7 @@ Leaves out: how a side is built (`cllm.harness.compare.builds`).
 
 from __future__ import annotations
 
+import functools
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -64,6 +65,11 @@ class Round:
     processes: Sequence[Visited]
     peak: float
     """FLOP/s of the machine at that moment, undisturbed as the fastest windows are."""
+
+    @functools.cached_property
+    def speeds(self) -> NDArray[np.float64]:
+        """(4,) The logarithms of the speeds of the processes: every later look needs them."""
+        return log_speeds([process.trips for process in self.processes])
 
 
 def compare(
@@ -211,15 +217,16 @@ def measure(
             f"{FEWEST} are needed: give it {FEWEST * longest:.3g} s or more"
         )
         return replace(entry, reason=reason)
-    speeds = np.exp(_speeds(seen))
-    ratio = median_ratio(speeds[:, 1::2].ravel(), speeds[:, ::2].ravel(), seed)
+    speeds = _speeds(seen)
+    rates = np.exp(speeds)
+    ratio = median_ratio(rates[:, 1::2].ravel(), rates[:, ::2].ravel(), seed)
     return replace(
         entry,
         outcome=decision.outcome,
         reason=_reason(decision, minimum_effect, spent),
         ratio=Interval(*ratio),
         decision=decision.interval,
-        noise=_noise(_speeds(seen), minimum_effect),
+        noise=_noise(speeds, minimum_effect),
         detectable=decision.detectable,
     )
 
@@ -254,7 +261,7 @@ def _difference(benchmark: Benchmark, visited: Sequence[Visited]) -> str:
 
 def _speeds(seen: Sequence[Round]) -> NDArray[np.float64]:
     """(n,4) of n rounds the logarithms of the speeds of base, head, base again, head again."""
-    return np.array([log_speeds([process.trips for process in each.processes]) for each in seen])
+    return np.array([each.speeds for each in seen])
 
 
 def _noise(speeds: NDArray[np.float64], minimum_effect: float) -> Interval:

@@ -50,8 +50,6 @@ TRIPS_SECONDS = 1.5
 BINDING = ("OMP_PROC_BIND", "OMP_PLACES", "GOMP_CPU_AFFINITY", "KMP_AFFINITY")
 """Variables by which a user binds threads."""
 
-NUMBER = "OMP_NUM_THREADS"
-
 MOST_PADDING = 4096
 """Bytes added to the environment of a process, which lies above its stack."""
 
@@ -190,8 +188,9 @@ def draw_places(threads: int, generator: np.random.Generator) -> dict[str, str]:
 
     Nothing where the user binds them or asks for another number, or there are too few CPUs.
     """
-    cpus, number = sorted(os.sched_getaffinity(0)), os.environ.get(NUMBER) or str(threads)
-    if threads > len(cpus) or number != str(threads) or any(map(os.environ.get, BINDING)):
+    cpus = sorted(os.sched_getaffinity(0))
+    asked = os.environ.get("OMP_NUM_THREADS") or str(threads)
+    if threads > len(cpus) or asked != str(threads) or any(map(os.environ.get, BINDING)):
         return {}
     chosen = np.roll(cpus, -int(generator.integers(len(cpus))))[:threads]
     return {"OMP_PROC_BIND": "true", "OMP_PLACES": ",".join(f"{{{cpu}}}" for cpu in chosen)}

@@ -12,7 +12,7 @@ import json
 import statistics
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -61,10 +61,10 @@ def pages_of(folder: Path) -> dict[str, tuple[str, str]]:
     }
 
 
-def open_all(folder: Path) -> Iterator[Opened]:
+def open_all(folder: Path, pages: Mapping[str, tuple[str, str]]) -> Iterator[Opened]:
     """Every page, `TIMES` times, each in a new browser."""
     with sync_playwright() as playwright:
-        for name, (state, selector) in pages_of(folder).items():
+        for name, (state, selector) in pages.items():
             seconds = []
             for _ in range(TIMES):
                 browser = launch(playwright)
@@ -95,10 +95,10 @@ def main(results: int, seed: int, output: Path) -> None:
         with open_history(path) as history:
             build(history, site, display.show)
         took = time.perf_counter() - start
-        found = []
-        for opened in open_all(site):
+        found, pages = [], pages_of(site)
+        for opened in open_all(site, pages):
             found.append(opened)
-            display.show("Opening", len(found), len(pages_of(site)))
+            display.show("Opening", len(found), len(pages))
         size = sum(file.stat().st_size for file in site.rglob("*") if file.is_file())
     command = f"python tests/browser/opening.py --results {results} --seed {seed}"
     rows = [

@@ -13,7 +13,7 @@ import click
 from cllm.cli.progress import say
 from cllm.files import atomic_file
 from cllm.harness.compare.power import live, markdown
-from cllm.harness.compare.power.record import COPY, SLOWDOWNS, TURNS, Recording, record
+from cllm.harness.compare.power.record import COPY, TURNS, Recording, record
 from cllm.harness.compare.power.replay import replay
 from cllm.harness.display import Display
 from cllm.harness.machine import fingerprint
@@ -56,7 +56,7 @@ def main(
                 file.write(json.dumps([each.to_dict() for each in recordings]).encode())
         trials = {}
         for recording in recordings:
-            for build in (COPY, *(f"{slowdown:g}" for slowdown in SLOWDOWNS)):
+            for build in TURNS:
                 count = (equal if build == COPY else slowed) // len(recordings)
                 display.show(f"replaying: {build}, {recording.threads} threads", 0, count)
                 trials[recording.threads, build] = [

@@ -14,7 +14,7 @@ from scipy import stats
 from cllm.harness.bench.figures import table
 from cllm.harness.compare.comparison import Outcome
 from cllm.harness.compare.power.live import Live
-from cllm.harness.compare.power.record import COPY, IN_A_ROW, SLOWDOWNS, TURNS, Recording
+from cllm.harness.compare.power.record import COPY, IN_A_ROW, TURNS, Recording
 from cllm.harness.compare.power.replay import LEVEL, Trial
 from cllm.harness.compare.sequential import ALPHA, rejected_at, shift_interval
 from cllm.harness.compare.session import log_speeds
@@ -110,7 +110,7 @@ def _bar(reached: bool, text: str) -> str:
 
 def _truth(recordings: Sequence[Recording]) -> str:
     rows = []
-    for build in (COPY, *(f"{slowdown:g}" for slowdown in SLOWDOWNS)):
+    for build in TURNS:
         row = [_named(build)]
         for recording in recordings:
             speeds = np.array([log_speeds(moment.trips) for moment in recording.of(build)])
