@@ -45,7 +45,8 @@ def main(
     share = min(TURNS.values()) / sum(TURNS.values()) / len(THREADS)
     if not recorded and 3600 * hours * share <= BUDGET:
         least = BUDGET / share / 3600
-        raise click.BadParameter(f"{hours:g}, must be over {least:.2f}: each build has its share")
+        reason = f"{hours:g}, must be over {least:.2f}: each build has its share"
+        raise click.BadParameter(reason, param_hint="--hours")
     with Display() as display, tempfile.TemporaryDirectory() as scratch:
         if recorded:
             recordings = [Recording.from_dict(each) for each in json.loads(kept.read_text())]
