@@ -14,10 +14,12 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import faulthandler
+import fcntl
 import multiprocessing
 import multiprocessing.connection
 import os
 import signal
+import stat
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -37,6 +39,9 @@ OUT_OF_BOUNDS = "out of bounds: "
 
 END_SECONDS = 10.0
 """How long a process may take to end after its verdict."""
+
+START_SECONDS = 10.0
+"""How long a process is started anew where a task has ended the server."""
 
 TELL_SECONDS = 2.0
 """How long before it is killed a hanging process says where it is."""
@@ -121,8 +126,7 @@ class _Process:
         self._said = Path(self._folder.name) / "stderr"
         self._receiver, sender = context.Pipe(duplex=False)
         self._process = context.Process(target=_work, args=(sender, str(self._said), task))
-        with _starting():
-            self._process.start()
+        _start(self._process)
         sender.close()
         self.start = time.monotonic()
         self.deadline = self.start + task.limit
@@ -178,6 +182,20 @@ class _Process:
             parts.append(where)
         details = {"said": "\n".join(lines)} if lines else {}
         return Verdict(Status.FAIL, ", ".join(parts), details)
+
+
+def _start(process: Any) -> None:
+    """Start a process; where the server is ending, as a task can bring about, by another server."""
+    deadline = time.monotonic() + START_SECONDS
+    while True:
+        try:
+            with _starting():
+                process.start()
+            return
+        except (ConnectionError, EOFError):
+            if time.monotonic() >= deadline:
+                raise
+            time.sleep(0.01)  # it takes no calls any more, and is not gone yet
 
 
 @contextlib.contextmanager
@@ -242,8 +260,22 @@ def _bounded(verdict: Verdict) -> Verdict:
     return replace(verdict, evidence=verdict.evidence[:MOST_EVIDENCE], details=details)
 
 
+def _let_go(kept: int) -> None:
+    """Lead nowhere what leads to the server and to its tracker: junk in it would end them."""
+    nowhere = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
+    for path in Path("/proc/self/fd").iterdir():
+        descriptor = int(path.name)
+        with contextlib.suppress(OSError):  # the one of this listing
+            written = fcntl.fcntl(descriptor, fcntl.F_GETFL) & os.O_ACCMODE == os.O_WRONLY
+            piped = stat.S_ISFIFO(os.fstat(descriptor).st_mode)
+            if descriptor > 2 and descriptor != kept and written and piped:
+                os.dup2(nowhere, descriptor)
+    os.close(nowhere)
+
+
 def _work(sender: Connection, said: str, task: Task) -> None:
     """What the process does: say where it is when it ends in a crash, else send the verdict."""
+    _let_go(sender.fileno())
     os.setsid()  # an interrupt from the terminal is not its business
     for ignored in (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP):  # by a shell, in the background
         signal.signal(ignored, signal.SIG_DFL)

@@ -8,6 +8,7 @@ import select
 import subprocess
 import sys
 import time
+from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 
 import pytest
@@ -24,6 +25,13 @@ libc.malloc.restype = ctypes.c_void_p
 block = ctypes.c_void_p(libc.malloc(10_000))
 libc.free(block)
 libc.free(block)
+"""
+
+JUNK = """
+import os
+for descriptor in range(3, 64):
+    try: os.write(descriptor, b"junk" * 9)
+    except OSError: pass
 """
 
 # The innermost lines are Python's and the interface's; whoever called is wanted.
@@ -160,9 +168,36 @@ def test_modules_of_the_working_directory_are_not_the_servers(tmp_path: Path) ->
 def test_an_answer_that_is_no_verdict_is_a_failure() -> None:
     verdict = isolate(dict, limit=30)  # type: ignore[arg-type]
     assert verdict.status is Status.FAIL
-    junk = "import os\nfor fd in range(3, 64):\n try: os.write(fd, b'junk' * 9)\n except OSError: 0"
-    assert isolate(exec, junk, limit=30).status is Status.FAIL
+    assert isolate(exec, JUNK, limit=30).status is Status.FAIL
     assert isolate(Verdict, Status.PASS, "the next", limit=30).evidence == "the next"
+
+
+def test_junk_does_not_reach_the_server() -> None:
+    server = "import os; os.write(2, b'%d' % os.getppid()); os._exit(3)"
+    before = isolate(exec, server, limit=30).evidence
+    assert before.startswith("crashed with exit status 3, ")
+    assert isolate(exec, JUNK, limit=30).status is Status.FAIL
+    assert isolate(exec, server, limit=30).evidence == before
+
+
+def test_a_task_that_ends_the_server_fails_and_the_next_one_has_another() -> None:
+    for _ in range(5):
+        code = "import os, signal; os.kill(os.getppid(), signal.SIGKILL)"
+        assert isolate(exec, code, limit=30).status is Status.FAIL
+        assert isolate(Verdict, Status.PASS, "the next", limit=30).evidence == "the next"
+
+
+def test_a_server_on_its_way_out_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    started, refused = ForkServerProcess.start, [ConnectionRefusedError, BrokenPipeError, EOFError]
+
+    def start(process: ForkServerProcess) -> None:
+        if refused:
+            raise refused.pop()
+        started(process)
+
+    monkeypatch.setattr(ForkServerProcess, "start", start)
+    assert isolate(Verdict, Status.PASS, "the next", limit=30).evidence == "the next"
+    assert not refused
 
 
 def test_what_is_printed_is_not_ours(capfd: pytest.CaptureFixture[str]) -> None:
