@@ -105,7 +105,7 @@ def held(*competitors: Competitor, kind: Kind = Kind.STEP, blocks: int = 2) -> C
 def expected(kind: Kind) -> list[float] | None:
     if kind is Kind.SAMPLED:
         return None
-    with contests.Worker({}) as worker:
+    with contests.Worker.start({}) as worker:
         exact = model("reference", 1, "float64")
         found: list[float] = contests.build(worker, exact, LITTLE, kind, 0)["results"]
     return found

@@ -20,11 +20,11 @@ LIMIT = 60.0
 
 
 def script(code: str) -> Worker:
-    return Worker({}, ("-c", code))
+    return Worker.start({}, ("-c", code))
 
 
 def test_a_model_is_built_and_visited() -> None:
-    with Worker({}) as worker:
+    with Worker.start({}) as worker:
         tiny = CONFIGURATIONS["tiny"]
         built = build(worker, model("reference", 1), tiny, Kind.STEP, 0)
         assert len(built["results"]) == 3
@@ -34,7 +34,7 @@ def test_a_model_is_built_and_visited() -> None:
 def test_the_first_losses_do_not_depend_on_how_many_steps_a_call_takes() -> None:
     results = []
     for kind in (Kind.STEP, Kind.STEPS):
-        with Worker({}) as worker:
+        with Worker.start({}) as worker:
             tiny = CONFIGURATIONS["tiny"]
             results.append(build(worker, model("reference", 1), tiny, kind, 3)["results"])
     assert results[0] == results[1]
@@ -43,19 +43,22 @@ def test_the_first_losses_do_not_depend_on_how_many_steps_a_call_takes() -> None
 def test_the_optimized_model_has_its_own_number_of_threads() -> None:
     """Whatever OpenMP is told."""
     for told, threads in (("1", 3), ("3", 1)):
-        with Worker({"OMP_NUM_THREADS": told, "OPENBLAS_NUM_THREADS": "1"}) as worker:
+        with Worker.start({"OMP_NUM_THREADS": told, "OPENBLAS_NUM_THREADS": "1"}) as worker:
             small = CONFIGURATIONS["small"]
             build(worker, model("optimized", threads), small, Kind.STEP, 0)
             assert len([*Path(f"/proc/{worker.pid}/task").iterdir()]) == threads
 
 
 def test_a_visit_needs_a_task() -> None:
-    with Worker({}) as worker, pytest.raises(WorkerFailed, match="RuntimeError: build comes first"):
+    with (
+        Worker.start({}) as worker,
+        pytest.raises(WorkerFailed, match="RuntimeError: build comes first"),
+    ):
         worker.ask("visit", LIMIT, seconds=0.001)
 
 
 def test_a_worker_goes_on_after_an_error() -> None:
-    with Worker({}) as worker:
+    with Worker.start({}) as worker:
         for _ in range(2):
             with pytest.raises(WorkerFailed, match="KeyError: 'nothing'"):
                 worker.ask("nothing", LIMIT)
@@ -103,7 +106,7 @@ def test_what_is_printed_does_not_get_in_between(tmp_path: Path) -> None:
         "    return quiet(kind, workload, **options)\n"
     )
     path = os.pathsep.join([str(tmp_path), *filter(None, [os.environ.get("PYTHONPATH")])])
-    with Worker({"PYTHONPATH": path}) as worker:
+    with Worker.start({"PYTHONPATH": path}) as worker:
         assert worker.ask(
             "build",
             LIMIT,

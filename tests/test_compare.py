@@ -32,6 +32,7 @@ from cllm.harness.compare.comparison import (
     Outcome,
     Side,
 )
+from cllm.harness.compare.process import ForkServer, Launch
 from cllm.harness.compare.run import (
     Benchmark,
     Round,
@@ -52,7 +53,6 @@ from cllm.harness.compare.sequential import (
 )
 from cllm.harness.compare.session import (
     BINDING,
-    Launch,
     LaunchFailed,
     Visited,
     draw_places,
@@ -386,8 +386,8 @@ def test_a_side_that_cannot_be_measured_says_why(
 ) -> None:
     work = prepare_work(STEP, 0, tmp_path / "work.npz")
     base, head = Launch("reference", sys.executable), Launch(candidate, sys.executable)
-    visit = rounds(base, head, work, np.random.default_rng(0))
-    entry = measure(STEP, visit, budget=60, minimum_effect=0.02, seed=0, progress=quiet)
+    with rounds(base, head, work, np.random.default_rng(0)) as visit:
+        entry = measure(STEP, visit, budget=60, minimum_effect=0.02, seed=0, progress=quiet)
     assert entry.outcome is Outcome.FAILED
     assert entry.reason.startswith(reason)
 
@@ -396,8 +396,8 @@ def test_a_side_that_cannot_be_measured_says_why(
 def test_a_base_that_cannot_be_measured_decides_nothing(tmp_path: Path) -> None:
     work = prepare_work(STEP, 0, tmp_path / "work.npz")
     base, head = Launch("others:Fails", sys.executable), Launch("reference", sys.executable)
-    visit = rounds(base, head, work, np.random.default_rng(0))
-    entry = measure(STEP, visit, budget=60, minimum_effect=0.02, seed=0, progress=quiet)
+    with rounds(base, head, work, np.random.default_rng(0)) as visit:
+        entry = measure(STEP, visit, budget=60, minimum_effect=0.02, seed=0, progress=quiet)
     assert entry.outcome is Outcome.INCONCLUSIVE
     assert entry.reason == "base cannot be measured: OSError: no such device"
 
@@ -441,6 +441,12 @@ def test_all_processes_are_visited_alike(tmp_path: Path, monkeypatch: pytest.Mon
     asked, built = [], iter([2.9e-3, 3.1e-3] * 2)
 
     class Fake:
+        def send(self, call: str, **arguments: object) -> None:
+            pass
+
+        def receive(self, limit: float) -> dict[str, object]:
+            return {}
+
         def ask(self, call: str, limit: float, **arguments: object) -> dict[str, object]:
             if call == "build":
                 return {"results": [], "per_call": 1, "seconds": next(built)}
@@ -457,7 +463,7 @@ def test_all_processes_are_visited_alike(tmp_path: Path, monkeypatch: pytest.Mon
         def __exit__(self, *error: object) -> None:
             pass
 
-    monkeypatch.setattr("cllm.harness.compare.session._start", lambda *arguments: Fake())
+    monkeypatch.setattr(ForkServer, "fork", lambda *arguments: Fake())
     work = prepare_work(STEP, 0, tmp_path / "work.npz")
     launches = [Launch("a", sys.executable)] * 4
     found = visit_round(launches, work, np.random.default_rng(0))

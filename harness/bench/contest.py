@@ -129,7 +129,7 @@ def hold(
     with ExitStack() as stack:
         for place, entry in enumerate(entries):
             progress(f"{stage}: {entry.competitor}", place, total)
-            workers[place] = stack.enter_context(Worker(entry.competitor.environment))
+            workers[place] = stack.enter_context(Worker.start(entry.competitor.environment))
             _try(entry, workers[place], contest, expected, seconds, seed)
             for other in [at for at in workers if not is_in_front(entries[at], entries)]:
                 workers.pop(other).close()

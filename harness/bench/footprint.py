@@ -37,7 +37,7 @@ IMPORT = str(Path(__file__).with_name("import_time.py"))
 def memory(name: str, threads: int, configuration: Configuration) -> dict[str, Any]:
     """Bytes that a step's plan asks for, by role, and by how much a process grows by stepping."""
     setting = configuration.setting
-    with Worker(thread_variables(threads)) as worker:
+    with Worker.start(thread_variables(threads)) as worker:
         measured = worker.ask(
             "memory",
             LIMIT,
@@ -93,7 +93,7 @@ def imports(model: Found) -> dict[str, Any]:
     seconds: dict[str, list[float]] = {model.module: [], "numpy": []}
     for _ in range(IMPORTS):
         for module, found in seconds.items():
-            with Worker({}, ("-P", IMPORT, module)) as worker:
+            with Worker.start({}, ("-P", IMPORT, module)) as worker:
                 found.append(worker.ask("import", LIMIT)["seconds"])
     return {
         "model": model.name,

@@ -39,7 +39,7 @@ def find_models(names: Iterable[str]) -> list[Found]:
     """
     found: dict[str, Found] = {}
     for name in names:
-        with Worker({}) as worker:
+        with Worker.start({}) as worker:
             try:
                 reply = worker.ask("models", LIMIT, name=name)
             except WorkerFailed as error:

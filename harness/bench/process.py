@@ -17,7 +17,7 @@ import tempfile
 import time
 from collections.abc import Mapping
 from types import TracebackType
-from typing import Any, Self
+from typing import IO, Any, Protocol, Self
 
 THREAD_VARIABLES = (
     "OMP_NUM_THREADS",
@@ -43,25 +43,56 @@ class WorkerFailed(Exception):
     """A worker crashed, hung, or could not do what it was asked."""
 
 
-class Worker:
-    """One `cllm.harness.bench.worker`, which computes only while it is asked."""
+def how_it_ended(status: int, errors: IO[bytes]) -> str:
+    """A process, by its exit status, and what it said last."""
+    how = f"by {signal.Signals(-status).name}" if status < 0 else f"with exit status {status}"
+    errors.seek(0)
+    said = errors.read().decode(errors="replace").strip().splitlines()
+    return f"crashed {how}" + (f": {said[-1].strip()}" if said else "")
 
-    def __init__(
-        self,
+
+class Process(Protocol):
+    """What is needed of one, as of `subprocess.Popen`; it leads a group of processes."""
+
+    stdin: IO[bytes] | None
+    stdout: IO[bytes] | None
+
+    @property
+    def pid(self) -> int:
+        """Its number, and that of its group."""
+
+    def poll(self) -> int | None:
+        """The exit status; None as long as it runs."""
+
+    def wait(self, timeout: float | None = None) -> int:
+        """The exit status; raises `subprocess.TimeoutExpired`."""
+
+
+class Worker:
+    """A process that computes only while it is asked."""
+
+    def __init__(self, process: Process, errors: IO[bytes]) -> None:
+        self._process, self._errors = process, errors
+        self._received = b""
+
+    @classmethod
+    def start(
+        cls,
         environment: Mapping[str, str],
         command: tuple[str, ...] = ("-P", "-m", "cllm.harness.bench.worker"),
         python: str = sys.executable,
-    ) -> None:
-        self._errors = tempfile.TemporaryFile()  # noqa: SIM115  (closed by close)
-        self._process = subprocess.Popen(
+    ) -> Self:
+        """A `cllm.harness.bench.worker`, or what else that interpreter is told to run."""
+        errors = tempfile.TemporaryFile()  # noqa: SIM115  (closed by close)
+        process = subprocess.Popen(
             [python, "-u", *command],  # or what it said last would be lost in a crash
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=self._errors,
+            stderr=errors,
             env={**os.environ, **environment},
             start_new_session=True,  # so that the compilers it starts end with it
         )
-        self._received = b""
+        return cls(process, errors)
 
     @property
     def pid(self) -> int:
@@ -86,12 +117,20 @@ class Worker:
 
     def ask(self, call: str, limit: float, **arguments: Any) -> dict[str, Any]:
         """The reply to a request, within `limit` seconds."""
+        self.send(call, **arguments)
+        return self.receive(limit)
+
+    def send(self, call: str, **arguments: Any) -> None:
+        """Make a request, whose reply is to be received before the next one."""
         assert self._process.stdin is not None
         try:
             self._process.stdin.write(json.dumps({"call": call, **arguments}).encode() + b"\n")
             self._process.stdin.flush()
         except BrokenPipeError:
             raise WorkerFailed(self._end()) from None
+
+    def receive(self, limit: float) -> dict[str, Any]:
+        """The reply, within `limit` seconds from now."""
         reply: dict[str, Any] = json.loads(self._line(limit))
         if "error" in reply:
             raise WorkerFailed(" ".join(reply["error"].split()))
@@ -140,10 +179,7 @@ class Worker:
         except subprocess.TimeoutExpired:
             self._kill()
             status = self._process.wait()
-        how = f"by {signal.Signals(-status).name}" if status < 0 else f"with exit status {status}"
-        self._errors.seek(0)
-        said = self._errors.read().decode(errors="replace").strip().splitlines()
-        return f"crashed {how}" + (f": {said[-1].strip()}" if said else "")
+        return how_it_ended(status, self._errors)
 
     def _kill(self) -> None:
         with contextlib.suppress(ProcessLookupError):

@@ -135,7 +135,7 @@ def _operations(configuration: Configuration, seed: int) -> list[dict[str, Any]]
     """Rows of single operations, on one thread."""
     setting = configuration.setting
     sizes, batch = [*setting.config.sizes.values()], [setting.batch_size, setting.seq_len]
-    with Worker(thread_variables(1)) as worker:
+    with Worker.start(thread_variables(1)) as worker:
         reply = worker.ask("operations", OPERATIONS_LIMIT, sizes=sizes, batch=batch, seed=seed)
     rows: list[dict[str, Any]] = reply["rows"]
     return rows
@@ -181,7 +181,7 @@ class _Run:
         """The first results of the reference in float64."""
         self._progress(f"{configuration.name} {kind}: the reference in float64", 0, 1)
         exact = model(REFERENCE, 1, "float64")
-        with Worker(exact.environment) as worker:
+        with Worker.start(exact.environment) as worker:
             results: list[float] = build(worker, exact, configuration, kind, self._seed)["results"]
         return results
 

@@ -25,7 +25,7 @@ from pathlib import Path
 
 from cllm.errors import CllmError
 from cllm.harness.commit import commit_at, commit_of, current_commit, git
-from cllm.harness.compare.session import Launch
+from cllm.harness.compare.process import Launch
 from cllm.harness.history.record import Commit
 from cllm.registry import find_model, installed
 

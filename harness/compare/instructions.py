@@ -25,7 +25,7 @@ from pathlib import Path
 from cllm.harness.bench.configurations import Configuration
 from cllm.harness.bench.task import Kind
 from cllm.harness.compare.comparison import ELSEWHERE, Entry, Instructions
-from cllm.harness.compare.session import Launch
+from cllm.harness.compare.process import Launch
 
 GATE = 0.001
 """The share by which instructions have to differ to be called more or fewer."""

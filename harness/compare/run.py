@@ -7,10 +7,11 @@ Leaves out: how a side is built (`cllm.harness.compare.builds`).
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -31,9 +32,9 @@ from cllm.harness.commit import to_dict
 from cllm.harness.compare.builds import Build
 from cllm.harness.compare.comparison import Comparison, Entry, Interval, Outcome, Side
 from cllm.harness.compare.instructions import add_instructions
+from cllm.harness.compare.process import Launch, fork_server
 from cllm.harness.compare.sequential import FEWEST, Decision, decide
 from cllm.harness.compare.session import (
-    Launch,
     LaunchFailed,
     Visited,
     Work,
@@ -97,10 +98,12 @@ def compare(
     with tempfile.TemporaryDirectory() as scratch:
         for place, benchmark in enumerate(benchmarks):
             work = prepare_work(benchmark, seed, Path(scratch) / f"{place}.npz")
-            visit = rounds(base.launch, head.launch, work, np.random.default_rng((seed, place)))
-            entry = measure(
+            entry = measure_sides(
                 benchmark,
-                visit,
+                base.launch,
+                head.launch,
+                work,
+                np.random.default_rng((seed, place)),
                 budget=budget,
                 minimum_effect=minimum_effect,
                 seed=seed,
@@ -140,17 +143,45 @@ def limited(launch: Launch, threads: int) -> Launch:
     return replace(launch, environment={**thread_variables(threads), **launch.environment})
 
 
+@contextlib.contextmanager
 def rounds(
     base: Launch, head: Launch, work: Work, generator: np.random.Generator
-) -> Callable[[], Round]:
+) -> Iterator[Callable[[], Round]]:
     """What gives the next round of a live comparison."""
     base, head = (limited(side, work.threads) for side in (base, head))
+    with fork_server(base, head) as (server, sides):
 
-    def visit() -> Round:
-        visited = visit_round([base, head, base, head], work, generator)
-        return Round(visited, probe.undisturbed_peak(work.threads))
+        def visit() -> Round:
+            visited = visit_round([*sides, *sides], work, generator, server)
+            return Round(visited, probe.undisturbed_peak(work.threads))
 
-    return visit
+        yield visit
+
+
+def measure_sides(
+    benchmark: Benchmark,
+    base: Launch,
+    head: Launch,
+    work: Work,
+    generator: np.random.Generator,
+    *,
+    budget: float,
+    minimum_effect: float,
+    seed: int,
+    progress: Progress,
+) -> Entry:
+    """One benchmark of a live comparison, from its start on."""
+    start = time.monotonic()
+    with rounds(base, head, work, generator) as visit:
+        entry = measure(
+            benchmark,
+            visit,
+            budget=budget,
+            minimum_effect=minimum_effect,
+            seed=seed,
+            progress=progress,
+        )
+    return replace(entry, seconds=time.monotonic() - start)
 
 
 def measure(

@@ -1,9 +1,9 @@
 """Both sides of a benchmark in one session, in processes that are made anew again and again.
 
 Promises: a round is four processes, two of each side, visited in turn there and back, so that a
-drift of the machine falls on all alike; where a process happens to lie in memory is drawn anew each
-time (Mytkowicz et al. 2009, "Producing wrong data without doing anything obviously wrong!"), and so
-are the order in which they start and the CPUs that threads of OpenMP are bound to, one each: where
+drift of the machine falls on all alike; where a process lies in memory is drawn anew each time
+(Mytkowicz et al. 2009, "Producing wrong data without doing anything obviously wrong!"), and so are
+the order in which they start and the CPUs that threads of OpenMP are bound to, one each: where
 threads may move, a scheduler may put two of them on one. What else runs on a machine only adds to a
 time, so in each trip there and back a process counts with its fastest window of about a millisecond
 (Chen & Revels 2016, "Robust benchmarking in noisy environments"), against the middle one of the
@@ -17,9 +17,9 @@ from __future__ import annotations
 
 import os
 import statistics
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cllm.harness.bench.process import Worker, WorkerFailed
-
-WORKER = Path(__file__).with_name("worker.py")
+from cllm.harness.compare.process import ForkServer, Launch
 
 BUILD_LIMIT = 300.0
 """Seconds to import, build and take the first steps."""
@@ -50,9 +49,6 @@ TRIPS_SECONDS = 1.5
 BINDING = ("OMP_PROC_BIND", "OMP_PLACES", "GOMP_CPU_AFFINITY", "KMP_AFFINITY")
 """Variables by which a user binds threads."""
 
-MOST_PADDING = 4096
-"""Bytes added to the environment of a process, which lies above its stack."""
-
 
 class LaunchFailed(Exception):
     """A process crashed, hung, or could not build."""
@@ -61,15 +57,6 @@ class LaunchFailed(Exception):
         super().__init__(reason)
         self.place = place
         """Among the launches."""
-
-
-@dataclass(frozen=True)
-class Launch:
-    """How a process of one side is started."""
-
-    candidate: str
-    python: str
-    environment: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -124,31 +111,41 @@ def visit_round(
     launches: Sequence[Launch],
     work: Work,
     generator: np.random.Generator,
+    server: ForkServer | None = None,
     *,
     trips: int | None = None,
     seconds: float = VISIT_SECONDS,
 ) -> list[Visited]:
     """Start a process for each launch, visit all in turn, end them.
 
-    Without `trips` there are `TRIPS`, or fewer of long calls.
+    Without `server` each has an interpreter of its own; without `trips` there are `TRIPS`, or fewer
+    of long calls.
 
     Raises `LaunchFailed` where a process crashes, hangs or cannot build.
     """
     bound = draw_places(work.threads, generator)
     drawn = generator.permutation(len(launches)).tolist()
     with ExitStack() as stack:
-        workers = {
-            place: stack.enter_context(_start(launches[place], bound, generator)) for place in drawn
+        servers = {
+            place: server or stack.enter_context(ForkServer(launches[place])) for place in drawn
         }
 
-        def ask(place: int, call: str, limit: float, **arguments: Any) -> dict[str, Any]:
-            try:
-                return workers[place].ask(call, limit, **arguments)
-            except WorkerFailed as error:
-                raise LaunchFailed(place, str(error)) from error
+        def fork(place: int) -> Worker:
+            with _named(place):
+                return servers[place].fork(launches[place], bound, generator)
 
+        def ask(place: int, call: str, limit: float, **arguments: Any) -> dict[str, Any]:
+            with _named(place):
+                return workers[place].ask(call, limit, **arguments)
+
+        workers = {place: stack.enter_context(fork(place)) for place in drawn}
+
+        for place in drawn:
+            with _named(place):
+                workers[place].send("import_candidate", candidate=launches[place].candidate)
         for place in drawn:  # none builds, and warms up, while another one still imports
-            ask(place, "import_candidate", BUILD_LIMIT, candidate=launches[place].candidate)
+            with _named(place):
+                workers[place].receive(BUILD_LIMIT)
         built = {place: ask(place, "build", BUILD_LIMIT, **work.request()) for place in drawn}
         calls = [each.pop("seconds") for each in built.values()]
         how = {  # the same for all, or what is a little slower would be measured otherwise
@@ -196,7 +193,10 @@ def draw_places(threads: int, generator: np.random.Generator) -> dict[str, str]:
     return {"OMP_PROC_BIND": "true", "OMP_PLACES": ",".join(f"{{{cpu}}}" for cpu in chosen)}
 
 
-def _start(launch: Launch, bound: Mapping[str, str], generator: np.random.Generator) -> Worker:
-    padding = "." * int(generator.integers(MOST_PADDING))
-    environment = {**bound, **launch.environment, "CLLM_PADDING": padding}
-    return Worker(environment, ("-P", str(WORKER)), launch.python)
+@contextmanager
+def _named(place: int) -> Iterator[None]:
+    """A context in which what fails is a launch."""
+    try:
+        yield
+    except WorkerFailed as error:
+        raise LaunchFailed(place, str(error)) from error

@@ -1,8 +1,11 @@
-"""One process of one side: `python -P worker.py`, with the interpreter of that side.
+"""The processes of a round: `python -P worker.py`, with the interpreter of a side, forks them.
 
-Promises: one request a line on standard input, one reply a line; it computes only while it is
-asked to. Of the side's package it needs what stays the same from version to version: `find_model`,
-`Model.create`, `step`, `reset`, `feed`, `generate` and what they take. Nothing of the harness is
+What all of them need and none is measured by, the interpreter and NumPy, is loaded once.
+
+Promises: one request a line on standard input of a process, one reply a line; it computes only
+while it is asked to. Of the side's package it needs what stays the same from version to version:
+`find_model`, `Model.create`, `step`, `reset`, `feed`, `generate` and what they take; it is imported
+in the process alone, so that those of both sides can be forked here. Nothing of the harness is
 imported, which may be another one there.
 Leaves out: what the figures mean (`cllm.harness.compare.session`).
 """
@@ -10,21 +13,20 @@ Leaves out: what the figures mean (`cllm.harness.compare.session`).
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import json
+import mmap
 import os
+import socket
 import sys
 import time
-from collections.abc import Callable
+import traceback
+import warnings
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-
-from cllm.config import Config
-from cllm.decoder import Sampling
-from cllm.model import Model, Update
-from cllm.plan import Operation
-from cllm.registry import find_model
 
 LEARNING_RATE = 1e-3
 WARM_UP_SHARE = 0.2
@@ -69,12 +71,14 @@ class Bench:
     """A model and the call that is timed."""
 
     def __init__(self) -> None:
-        self._candidate: type[Model]
+        self._candidate: Any
         self._begin: Callable[[], None]
         self._call: Callable[[], Any]
 
     def import_candidate(self, candidate: str) -> dict[str, Any]:
         """What is slow to start, and not measured."""
+        from cllm.registry import find_model
+
         self._candidate = find_model(candidate)
         return {}
 
@@ -90,6 +94,11 @@ class Bench:
 
         `workload` is an .npz file with `parameters` (P,), `tokens` and `targets` (K,B,T).
         """
+        from cllm.config import Config
+        from cllm.decoder import Sampling
+        from cllm.model import Update
+        from cllm.plan import Operation
+
         with np.load(workload) as arrays:
             parameters, tokens, targets = (
                 arrays[key] for key in ("parameters", "tokens", "targets")
@@ -179,6 +188,76 @@ def serve() -> None:
         print(json.dumps(reply), file=replies, flush=True)
 
 
+def fork(request: dict[str, Any], streams: Sequence[int], control: socket.socket) -> int:
+    """Start a process that serves on streams of its own; its number."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the threads of NumPy's BLAS end before a fork
+        process = os.fork()
+    if process:
+        os.setpgid(process, process)  # so that what it starts ends with it
+        return process
+    try:
+        control.close()
+        for place, stream in enumerate(streams):
+            os.dup2(stream, place)
+            os.close(stream)
+        for name, value in request["environment"].items():
+            os.environ.pop(name, None)
+            if value is not None:
+                os.environ[name] = value
+        sys.path[:] = request["path"] or sys.path
+        shifted(serve, **request["shift"])
+        os._exit(0)  # what takes an interpreter apart takes time from the next round
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        os._exit(1)
+
+
+def shifted(function: Callable[[], None], stack: int, heap: int, pages: int) -> None:
+    """Call a function with the stack, the heap and what is mapped in it shifted by bytes and pages.
+
+    Or all that is forked from one process would lie where that has it.
+    """
+    kept = bytearray(heap), mmap.mmap(-1, pages * mmap.PAGESIZE)
+    raised: list[BaseException] = []
+
+    def called(_: object) -> None:
+        try:
+            function()
+        except BaseException as error:
+            raised.append(error)
+
+    # an argument that is handed over by value lies above what the called function has on the stack
+    fields = {"_fields_": [("bytes", ctypes.c_byte * stack)]}
+    argument = type("Argument", (ctypes.Structure,), fields)
+    ctypes.CFUNCTYPE(None, argument)(called)(argument())
+    for error in raised:
+        raise error
+    del kept
+
+
+def main() -> None:
+    """Fork a process for each message with three streams, tell the status of one for all others.
+
+    They come on the socket that standard input is; it ends when that does.
+    """
+    with socket.socket(fileno=os.dup(0)) as control:
+        while True:
+            message, streams, _, _ = socket.recv_fds(control, 1 << 16, 3)
+            if not message:
+                return
+            request = json.loads(message)
+            reply: int | None
+            if streams:
+                reply = fork(request, streams, control)
+                for stream in streams:
+                    os.close(stream)
+            else:
+                ended, status = os.waitpid(request["process"], os.WNOHANG)
+                reply = os.waitstatus_to_exitcode(status) if ended else None
+            control.send(json.dumps(reply).encode())
+
+
 if __name__ == "__main__":
-    serve()
-    os._exit(0)  # what takes an interpreter apart takes time from the next round
+    main()

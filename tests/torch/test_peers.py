@@ -26,7 +26,7 @@ LITTLE = Configuration("little", Setting(Config(37, 12, 2, 3, 20), 3, 7), 3, Tru
 def expected(kind: Kind) -> list[float] | None:
     if kind is Kind.SAMPLED:
         return None
-    with Worker({}) as worker:
+    with Worker.start({}) as worker:
         exact = model("reference", 1, "float64")
         found: list[float] = build(worker, exact, LITTLE, kind, 0)["results"]
     return found

@@ -12,7 +12,7 @@ from cllm.harness.benchmark import Progress
 from cllm.harness.compare.comparison import Entry
 from cllm.harness.compare.power.load import Load
 from cllm.harness.compare.power.record import BASE, COPY, benchmark, launches
-from cllm.harness.compare.run import measure, prepare_work, rounds
+from cllm.harness.compare.run import measure_sides, prepare_work
 
 
 @dataclass(frozen=True)
@@ -41,10 +41,12 @@ def run(
             what = benchmark(threads)
             work = prepare_work(what, seed, folder / f"{threads}.npz")
             base, head = launches(folder, 0)[BASE], launches(folder, extra)[COPY]
-            visit = rounds(base, head, work, generator)
-            entry = measure(
+            entry = measure_sides(
                 what,
-                visit,
+                base,
+                head,
+                work,
+                generator,
                 budget=budget,
                 minimum_effect=minimum_effect,
                 seed=seed,

@@ -24,8 +24,9 @@ from cllm.harness.bench.task import Kind
 from cllm.harness.benchmark import Progress
 from cllm.harness.compare.power.load import Load
 from cllm.harness.compare.power.slowed import NAME, VARIABLE
+from cllm.harness.compare.process import Launch
 from cllm.harness.compare.run import Benchmark, prepare_work, rounds
-from cllm.harness.compare.session import Launch, Work
+from cllm.harness.compare.session import Work
 from cllm.harness.probe.loops import chain
 
 SLOWDOWNS = (0.01, 0.02, 0.03, 0.05, 0.10)
@@ -72,6 +73,8 @@ class Recording:
     threads: int
     work: Mapping[str, int]
     """By build, the multiply-adds that were added to a step."""
+    starting: float
+    """The most seconds from the start of a comparison to its first round."""
     moments: Sequence[Moment]
 
     def of(self, build: str) -> list[Moment]:
@@ -86,7 +89,7 @@ class Recording:
     def from_dict(cls, document: Mapping[str, Any]) -> Recording:
         """The inverse."""
         moments = [Moment(**moment) for moment in document["moments"]]
-        return cls(document["threads"], document["work"], moments)
+        return cls(document["threads"], document["work"], document["starting"], moments)
 
 
 def benchmark(threads: int) -> Benchmark:
@@ -111,8 +114,8 @@ def calibrate(work: Work, folder: Path, seed: int) -> dict[float, int]:
     generator, seconds, chains = np.random.default_rng(seed), [], []
     base = launches(folder, 0)[BASE]
     for _ in range(CALIBRATION_ROUNDS):
-        seen = rounds(base, base, work, generator)().processes
-        seconds += [trip for process in seen for trip in process.trips]
+        with rounds(base, base, work, generator) as visit:
+            seconds += [trip for process in visit().processes for trip in process.trips]
         for _ in range(200):
             start = time.perf_counter()
             chain(CHAIN)
@@ -131,6 +134,7 @@ def record(
     progress("calibrating", 0, 1)
     extra = {count: calibrate(work, folder, seed) for count, work in works.items()}
     moments: dict[int, list[Moment]] = {count: [] for count in threads}
+    starting = dict.fromkeys(threads, 0.0)
     generator, start = np.random.default_rng(seed), time.monotonic()
     builds = {
         count: launches(folder, 0)
@@ -144,20 +148,23 @@ def record(
         while time.monotonic() - start < seconds:
             for place in generator.permutation(len(turns)).tolist():
                 count, build = turns[place]
-                visit = rounds(builds[count][BASE], builds[count][build], works[count], generator)
-                for _ in range(IN_A_ROW):
-                    if (passed := time.monotonic() - start) >= seconds:
-                        break
-                    progress(f"recording: {load.state}", round(passed), round(seconds))
-                    state, seen = load.state, visit().processes
-                    trips, mean = zip(*((each.trips, each.mean) for each in seen), strict=True)
-                    took = time.monotonic() - start - passed
-                    moments[count].append(Moment(passed, took, state, build, trips, mean))
+                base, head, opened = builds[count][BASE], builds[count][build], time.monotonic()
+                with rounds(base, head, works[count], generator) as visit:
+                    starting[count] = max(starting[count], time.monotonic() - opened)
+                    for _ in range(IN_A_ROW):
+                        if (passed := time.monotonic() - start) >= seconds:
+                            break
+                        progress(f"recording: {load.state}", round(passed), round(seconds))
+                        state, seen = load.state, visit().processes
+                        trips, mean = zip(*((each.trips, each.mean) for each in seen), strict=True)
+                        took = time.monotonic() - start - passed
+                        moments[count].append(Moment(passed, took, state, build, trips, mean))
     progress("recording: done", round(seconds), round(seconds))
     return [
         Recording(
             count,
             {BASE: 0, COPY: 0} | {f"{slowdown:g}": work for slowdown, work in extra[count].items()},
+            starting[count],
             moments[count],
         )
         for count in threads

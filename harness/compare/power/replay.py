@@ -50,11 +50,13 @@ def replay(
         found = float(lengths[-1]) if moments else 0.0
         raise ValueError(f"recorded are {found:.0f} s of comparisons, must be over {budget}")
     for start in np.random.default_rng(seed).integers(0, last, count).tolist():
-        yield _trial(recording.threads, moments[start:], budget, minimum_effect)
+        yield _trial(recording, moments[start:], budget, minimum_effect)
 
 
-def _trial(threads: int, moments: Sequence[Moment], budget: float, minimum_effect: float) -> Trial:
-    taken, spent = 0, 0.0
+def _trial(
+    recording: Recording, moments: Sequence[Moment], budget: float, minimum_effect: float
+) -> Trial:
+    taken, spent = 0, recording.starting
 
     def visit() -> Round:
         nonlocal taken, spent
@@ -63,7 +65,7 @@ def _trial(threads: int, moments: Sequence[Moment], budget: float, minimum_effec
         return Round([Visited((), 1, trips, 0.0) for trips in moment.trips], 0.0)
 
     entry: Entry = measure(
-        benchmark(threads),
+        benchmark(recording.threads),
         visit,
         budget=budget,
         minimum_effect=minimum_effect,
