@@ -21,9 +21,11 @@ import os
 import signal
 import stat
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -41,7 +43,7 @@ END_SECONDS = 10.0
 """How long a process may take to end after its verdict."""
 
 START_SECONDS = 10.0
-"""How long a process is started anew where a task has ended the server."""
+"""For how long a start is tried again where a task has ended the server."""
 
 TELL_SECONDS = 2.0
 """How long before it is killed a hanging process says where it is."""
@@ -148,9 +150,7 @@ class _Process:
         try:
             if not answered and self._process.exitcode is None:
                 return self._failed(f"hung: no verdict within {self._limit:g} s")
-            verdict: Verdict | None = None
-            if answered:
-                verdict = _receive(self._receiver)
+            verdict = self._answer() if answered else None
             self._process.join(END_SECONDS)
             status = self._process.exitcode
             if verdict is None or status not in (0, None):
@@ -164,13 +164,28 @@ class _Process:
 
     def kill(self) -> None:
         """End the process and what it has started."""
+        self._kill()
+        self._process.join()
+        self._receiver.close()
+        self._folder.cleanup()
+
+    def _kill(self) -> None:
         _end(_descendants(self._process.pid))
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.kill()
-        self._process.join()
-        self._receiver.close()
-        self._folder.cleanup()
+
+    def _answer(self) -> Verdict | None:
+        """What the process has sent; None where that is no verdict, whatever else it is."""
+        end = threading.Timer(END_SECONDS, self._kill)  # of an answer that is never whole
+        end.start()
+        try:
+            answer = self._receiver.recv()
+        except Exception:
+            return None
+        finally:
+            end.cancel()
+        return answer if isinstance(answer, Verdict) else None
 
     def _failed(self, how: str) -> Verdict:
         """A failure, with what the process last said and where it was."""
@@ -216,15 +231,6 @@ def _how(status: int | None) -> str:
     return f"by {signal.Signals(-status).name}"
 
 
-def _receive(receiver: Connection) -> Verdict | None:
-    """What a process has sent; None where that is no verdict, whatever else it is."""
-    try:
-        answer = receiver.recv()
-    except Exception:
-        return None
-    return answer if isinstance(answer, Verdict) else None
-
-
 def _descendants(ancestor: int) -> list[int]:
     """The processes that one has started, theirs, and so on."""
     found = []
@@ -260,22 +266,22 @@ def _bounded(verdict: Verdict) -> Verdict:
     return replace(verdict, evidence=verdict.evidence[:MOST_EVIDENCE], details=details)
 
 
-def _let_go(kept: int) -> None:
-    """Lead nowhere what leads to the server and to its tracker: junk in it would end them."""
+def _let_go(*kept: int | None) -> None:
+    """Lead all other pipes nowhere: junk in that of the server would end it."""
     nowhere = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
     for path in Path("/proc/self/fd").iterdir():
         descriptor = int(path.name)
         with contextlib.suppress(OSError):  # the one of this listing
             written = fcntl.fcntl(descriptor, fcntl.F_GETFL) & os.O_ACCMODE == os.O_WRONLY
             piped = stat.S_ISFIFO(os.fstat(descriptor).st_mode)
-            if descriptor > 2 and descriptor != kept and written and piped:
+            if descriptor > 2 and descriptor not in kept and written and piped:
                 os.dup2(nowhere, descriptor)
     os.close(nowhere)
 
 
 def _work(sender: Connection, said: str, task: Task) -> None:
     """What the process does: say where it is when it ends in a crash, else send the verdict."""
-    _let_go(sender.fileno())
+    _let_go(sender.fileno(), resource_tracker.getfd())
     os.setsid()  # an interrupt from the terminal is not its business
     for ignored in (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP):  # by a shell, in the background
         signal.signal(ignored, signal.SIG_DFL)

@@ -34,6 +34,7 @@ from cllm.harness.compare.comparison import (
 )
 from cllm.harness.compare.process import ForkServer, Launch
 from cllm.harness.compare.run import (
+    RENEWED,
     Benchmark,
     Round,
     compare,
@@ -55,6 +56,7 @@ from cllm.harness.compare.session import (
     BINDING,
     LaunchFailed,
     Visited,
+    Work,
     draw_places,
     log_speeds,
     trips_of,
@@ -400,6 +402,37 @@ def test_a_base_that_cannot_be_measured_decides_nothing(tmp_path: Path) -> None:
         entry = measure(STEP, visit, budget=60, minimum_effect=0.02, seed=0, progress=quiet)
     assert entry.outcome is Outcome.INCONCLUSIVE
     assert entry.reason == "base cannot be measured: OSError: no such device"
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_what_both_sides_share_is_no_fault_of_head(tmp_path: Path, seed: int) -> None:
+    work = prepare_work(STEP, 0, tmp_path / "work.npz")
+    launches = [Launch("reference", sys.executable)] * 4
+    with ForkServer(Launch("reference", "/bin/false"), {}) as server:
+        with pytest.raises(LaunchFailed, match="crashed with exit status 1") as caught:
+            visit_round(launches, work, np.random.default_rng(seed), server)
+        assert caught.value.place == 0
+
+
+def test_what_processes_are_forked_from_is_renewed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    used: list[ForkServer | None] = []
+
+    def visit(
+        sides: list[Launch], work: Work, generator: np.random.Generator, server: ForkServer | None
+    ) -> list[Visited]:
+        used.append(server)
+        return []
+
+    monkeypatch.setattr("cllm.harness.compare.run.visit_round", visit)
+    work = prepare_work(STEP, 0, tmp_path / "work.npz")
+    side = Launch("reference", sys.executable)
+    with rounds(side, side, work, np.random.default_rng(0)) as next_round:
+        for _ in range(2 * RENEWED + 1):
+            next_round()
+    assert None not in used
+    assert [len([*same]) for _, same in itertools.groupby(used, id)] == [RENEWED, RENEWED, 1]
 
 
 def test_threads_are_bound_to_neighbours_that_are_drawn(monkeypatch: pytest.MonkeyPatch) -> None:

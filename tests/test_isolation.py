@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from cllm.harness import Status, Verdict
+from cllm.harness import Status, Verdict, isolation
 from cllm.harness.conformance.run import run_check
-from cllm.harness.isolation import OUT_OF_BOUNDS, Task, isolate, run
+from cllm.harness.isolation import METHOD, OUT_OF_BOUNDS, Task, isolate, run
 
 # Built-in functions and our own: what is isolated has to be importable in another process.
 FREED_TWICE = """
@@ -172,7 +172,16 @@ def test_an_answer_that_is_no_verdict_is_a_failure() -> None:
     assert isolate(Verdict, Status.PASS, "the next", limit=30).evidence == "the next"
 
 
-def test_junk_does_not_reach_the_server() -> None:
+def test_an_answer_that_never_ends_is_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Junk whose first bytes are read as the length of what follows."""
+    monkeypatch.setattr(isolation, "END_SECONDS", 0.5)
+    verdict = isolate(exec, f"{JUNK}\nimport signal; signal.pause()", limit=30)
+    assert verdict.status is Status.FAIL
+    assert verdict.evidence.startswith("crashed by SIGKILL")
+
+
+def test_junk_does_not_reach_the_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(METHOD, raising=False)
     server = "import os; os.write(2, b'%d' % os.getppid()); os._exit(3)"
     before = isolate(exec, server, limit=30).evidence
     assert before.startswith("crashed with exit status 3, ")
@@ -180,7 +189,10 @@ def test_junk_does_not_reach_the_server() -> None:
     assert isolate(exec, server, limit=30).evidence == before
 
 
-def test_a_task_that_ends_the_server_fails_and_the_next_one_has_another() -> None:
+def test_a_task_that_ends_the_server_fails_and_the_next_one_has_another(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv(METHOD, raising=False)
     for _ in range(5):
         code = "import os, signal; os.kill(os.getppid(), signal.SIGKILL)"
         assert isolate(exec, code, limit=30).status is Status.FAIL
@@ -195,6 +207,7 @@ def test_a_server_on_its_way_out_is_waited_for(monkeypatch: pytest.MonkeyPatch) 
             raise refused.pop()
         started(process)
 
+    monkeypatch.delenv(METHOD, raising=False)
     monkeypatch.setattr(ForkServerProcess, "start", start)
     assert isolate(Verdict, Status.PASS, "the next", limit=30).evidence == "the next"
     assert not refused

@@ -29,7 +29,7 @@ from cllm.harness.compare.power.record import (
 )
 from cllm.harness.compare.power.replay import replay
 from cllm.harness.compare.power.slowed import NAME, VARIABLE
-from cllm.harness.compare.process import ForkServer, Launch
+from cllm.harness.compare.process import Launch
 from cllm.harness.compare.session import TRIPS, Visited, Work
 
 BUILDS = [BASE, COPY, *(f"{slowdown:g}" for slowdown in SLOWDOWNS)]
@@ -190,12 +190,13 @@ def test_a_recording_gives_each_build_its_turns(
     clock, taken = itertools.count(), []
 
     def visit(
-        sides: list[Launch], work: Work, generator: np.random.Generator, server: ForkServer | None
+        sides: list[Launch], work: Work, generator: np.random.Generator, server: None
     ) -> list[Visited]:
         taken.append([side.environment[VARIABLE] for side in sides])
         return [Visited((), 1, [1.0] * TRIPS, 1.0)] * len(sides)
 
     monkeypatch.setattr(load, "STATES", {"quiet": (), "nothing": ()})
+    monkeypatch.setattr("cllm.harness.compare.run.sharing", lambda base, head: None)
     monkeypatch.setattr("cllm.harness.compare.run.visit_round", visit)
     monkeypatch.setattr("cllm.harness.compare.power.record.time.monotonic", lambda: next(clock))
     turns = sum(TURNS.values())

@@ -1,11 +1,11 @@
 """The processes of a round seen from outside: forked, asked, ended.
 
 Promises: where both sides have the same interpreter and NumPy, as revisions, wheels and candidates
-do, all their processes are forked from one that has loaded these two and nothing of a side: a round
-takes about half the time, and what they share, also where it lies in memory and how strings hash,
-is the same for both sides and cannot tell one from the other; what is loaded after that lies where
-it is drawn for each process. Otherwise each has an interpreter of its own. None outlives its
-context.
+do, the processes of a round are forked from one that has loaded these two and nothing of a side: a
+round takes about half the time. What they have from it is the same for both sides, also where it
+lies in memory and how strings hash; their stack, their heap and what they map from then on are
+shifted as it is drawn for each process. Otherwise each has an interpreter of its own. None outlives
+its context.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -34,6 +34,9 @@ WORKER = Path(__file__).with_name("worker.py")
 START_LIMIT = 300.0
 """Seconds to start an interpreter that has imported NumPy."""
 
+MOST = 1 << 20
+"""Bytes of a message, as many as a socket takes."""
+
 POLL_SECONDS = 1e-3
 
 SHIFTS = {"stack": (32, 4096), "heap": (1, 65_536), "pages": (1, 4096)}
@@ -41,13 +44,18 @@ SHIFTS = {"stack": (32, 4096), "heap": (1, 65_536), "pages": (1, 4096)}
 
 LOADED = """
 import json, sys, numpy
-owners = [hook if isinstance(hook, type) else type(hook) for hook in sys.meta_path]
-hooks = [(owner.__qualname__, owner.__module__,
-          getattr(sys.modules.get(owner.__module__), "__file__", None)) for owner in owners]
-alike = [sys.version, sys.base_prefix, numpy.__file__, hooks]
-print(json.dumps({"alike": alike, "path": sys.path}))
+with open("/proc/self/maps") as maps:
+    openmp = any(name in line for line in maps for name in ("libgomp", "libomp", "libiomp"))
+modules = sorted((name, str(getattr(module, "__file__", None)))
+                 for name, module in sys.modules.items())
+names = ("path", "executable", "prefix", "exec_prefix")
+print(json.dumps({
+    "alike": None if openmp else [sys.version, sys.base_prefix, modules],
+    "interpreter": {name: getattr(sys, name) for name in names},
+}))
 """
-"""What a process has before a side is imported: must be alike on both, and where it looks then."""
+"""What a process has loaded before it imports a side, None where that cannot be forked from as
+OpenMP has read its variables already; and what a side's own interpreter would tell it of itself."""
 
 
 @dataclass(frozen=True)
@@ -57,27 +65,37 @@ class Launch:
     candidate: str
     python: str
     environment: Mapping[str, str] = field(default_factory=dict)
-    path: Sequence[str] = ()
-    """Where a process forked from another interpreter looks for modules: its `sys.path`."""
+    interpreter: Mapping[str, Any] = field(default_factory=dict)
+    """Attributes of `sys` in a process that is forked from another one."""
 
 
 class ForkServer:
-    """An interpreter that has imported NumPy, and forks on request."""
+    """An interpreter of a side that has imported NumPy, and forks on request.
 
-    def __init__(self, launch: Launch) -> None:
-        self._launch = launch
+    What NumPy and the interpreter read when they start they have from the environment of that side.
+    Raises `WorkerFailed` where it cannot be started.
+    """
+
+    def __init__(self, launch: Launch, bound: Mapping[str, str]) -> None:
+        self._variables = {**bound, **launch.environment}
         self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._control.settimeout(START_LIMIT)
-        self._errors = tempfile.TemporaryFile()  # noqa: SIM115  (closed by close)
-        with theirs:
+        self._errors = tempfile.TemporaryFile()  # noqa: SIM115  (closed by __exit__)
+        try:
             self._process = subprocess.Popen(
                 [launch.python, "-P", "-u", str(WORKER)],
                 stdin=theirs.fileno(),
                 stdout=self._errors,
                 stderr=self._errors,
-                env={**os.environ, **launch.environment},
+                env={**os.environ, **self._variables},
                 start_new_session=True,
             )
+        except OSError as error:
+            self._control.close()
+            self._errors.close()
+            raise WorkerFailed(f"cannot be started: {error}") from error
+        finally:
+            theirs.close()
 
     def __enter__(self) -> Self:
         return self
@@ -92,49 +110,57 @@ class ForkServer:
         try:
             self._process.wait(END_SECONDS)
         except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
+            self._kill()
         self._errors.close()
 
     def fork(
         self, launch: Launch, bound: Mapping[str, str], generator: np.random.Generator
     ) -> Worker:
         """A process of a side, at a place that is drawn; raises `WorkerFailed`."""
-        others = dict.fromkeys(self._launch.environment)
+        before = {name: os.environ.get(name) for name in self._variables}
         request = {
-            "environment": {**others, **bound, **launch.environment},
-            "path": launch.path,
+            "environment": {**before, **bound, **launch.environment},
+            "interpreter": launch.interpreter,
             "shift": {name: int(generator.integers(*drawn)) for name, drawn in SHIFTS.items()},
         }
         errors = tempfile.TemporaryFile()  # noqa: SIM115  (closed by the worker)
         (theirs_in, ours_in), (ours_out, theirs_out) = os.pipe(), os.pipe()
+        ours = os.fdopen(ours_in, "wb"), os.fdopen(ours_out, "rb")
         try:
             process = self.ask(request, (theirs_in, theirs_out, errors.fileno()))
-        except WorkerFailed:
-            for stream in (ours_in, ours_out):
-                os.close(stream)
-            errors.close()
+        except BaseException:
+            for file in (*ours, errors):
+                file.close()
             raise
         finally:
             for stream in (theirs_in, theirs_out):
                 os.close(stream)
-        return Worker(
-            Forked(self, process, os.fdopen(ours_in, "wb"), os.fdopen(ours_out, "rb")), errors
-        )
+        return Worker(Forked(self, process, *ours), errors)
 
     def ask(self, request: Mapping[str, Any], streams: Sequence[int] = ()) -> Any:
-        """The reply to a request; raises `WorkerFailed`."""
+        """The reply to a request; raises `WorkerFailed`.
+
+        After a request without its reply there are no more: the next one would get it.
+        """
+        reply = b""
         try:
             socket.send_fds(self._control, [json.dumps(request).encode()], streams)
-            reply = self._control.recv(1 << 16)
-        except TimeoutError:
-            self._process.kill()
-            raise WorkerFailed(f"hung: no process within {START_LIMIT:.0f} s") from None
+            reply = self._control.recv(MOST)
         except ConnectionError:
-            reply = b""
+            pass
+        except TimeoutError:
+            self._kill()
+            raise WorkerFailed(f"hung: no process within {START_LIMIT:.0f} s") from None
+        except BaseException:
+            self._kill()
+            raise
         if not reply:
             raise WorkerFailed(how_it_ended(self._process.wait(), self._errors))
         return json.loads(reply)
+
+    def _kill(self) -> None:
+        self._process.kill()
+        self._process.wait()
 
 
 class Forked:
@@ -167,28 +193,23 @@ class Forked:
         return status
 
 
-@contextlib.contextmanager
-def fork_server(
-    base: Launch, head: Launch
-) -> Iterator[tuple[ForkServer | None, tuple[Launch, Launch]]]:
-    """What forks the processes of both sides, where they can share it, and how it starts them."""
+def sharing(base: Launch, head: Launch) -> tuple[Launch, Launch] | None:
+    """Both sides as they are forked from one interpreter; None where they cannot be."""
     with ThreadPoolExecutor() as pool:
-        loaded = [*pool.map(_loaded, (base, head))]
-    if None in loaded or loaded[0]["alike"] != loaded[1]["alike"]:
-        yield None, (base, head)
-        return
-    base, head = (
-        replace(side, path=each["path"]) for side, each in zip((base, head), loaded, strict=True)
+        one, other = pool.map(_loaded, (base, head))
+    if one.get("alike") is None or one["alike"] != other.get("alike"):
+        return None
+    return replace(base, interpreter=one["interpreter"]), replace(
+        head, interpreter=other["interpreter"]
     )
-    with ForkServer(base) as server:
-        yield server, (base, head)
 
 
-def _loaded(launch: Launch) -> Any:
-    """What `LOADED` prints on that side; None where it cannot."""
+def _loaded(launch: Launch) -> dict[str, Any]:
+    """What `LOADED` prints on that side; empty where it cannot."""
     command, environment = [launch.python, "-P", "-c", LOADED], {**os.environ, **launch.environment}
     try:
         done = subprocess.run(command, env=environment, capture_output=True, timeout=START_LIMIT)
-    except subprocess.TimeoutExpired:
-        return None
-    return None if done.returncode else json.loads(done.stdout.splitlines()[-1])
+        found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    except (OSError, subprocess.TimeoutExpired, IndexError, ValueError):
+        return {}
+    return found

@@ -32,17 +32,21 @@ from cllm.harness.commit import to_dict
 from cllm.harness.compare.builds import Build
 from cllm.harness.compare.comparison import Comparison, Entry, Interval, Outcome, Side
 from cllm.harness.compare.instructions import add_instructions
-from cllm.harness.compare.process import Launch, fork_server
+from cllm.harness.compare.process import ForkServer, Launch, sharing
 from cllm.harness.compare.sequential import FEWEST, Decision, decide
 from cllm.harness.compare.session import (
     LaunchFailed,
     Visited,
     Work,
+    launching,
     log_speeds,
     visit_round,
 )
 from cllm.harness.machine import fingerprint
 from cllm.harness.words import threads_of
+
+RENEWED = 10
+"""Rounds after which their processes are forked from another interpreter."""
 
 
 @dataclass(frozen=True)
@@ -147,13 +151,25 @@ def limited(launch: Launch, threads: int) -> Launch:
 def rounds(
     base: Launch, head: Launch, work: Work, generator: np.random.Generator
 ) -> Iterator[Callable[[], Round]]:
-    """What gives the next round of a live comparison."""
+    """What gives the next round of a live comparison.
+
+    What its processes are forked from is another one after `RENEWED` rounds, or a comparison would
+    rest on where that one lies and how strings hash in it.
+    """
     base, head = (limited(side, work.threads) for side in (base, head))
-    with fork_server(base, head) as (server, sides):
+    sides = sharing(base, head)
+    server, visited = None, 0
+    with contextlib.ExitStack() as stack:
 
         def visit() -> Round:
-            visited = visit_round([*sides, *sides], work, generator, server)
-            return Round(visited, probe.undisturbed_peak(work.threads))
+            nonlocal server, visited
+            if sides is not None and visited % RENEWED == 0:
+                stack.close()
+                with launching(0):
+                    server = stack.enter_context(ForkServer(sides[0], {}))
+            visited += 1
+            seen = visit_round([*(sides or (base, head))] * 2, work, generator, server)
+            return Round(seen, probe.undisturbed_peak(work.threads))
 
         yield visit
 
@@ -173,15 +189,15 @@ def measure_sides(
     """One benchmark of a live comparison, from its start on."""
     start = time.monotonic()
     with rounds(base, head, work, generator) as visit:
-        entry = measure(
+        return measure(
             benchmark,
             visit,
             budget=budget,
             minimum_effect=minimum_effect,
             seed=seed,
             progress=progress,
+            start=start,
         )
-    return replace(entry, seconds=time.monotonic() - start)
 
 
 def measure(
@@ -193,8 +209,12 @@ def measure(
     seed: int,
     progress: Progress,
     clock: Callable[[], float] = time.monotonic,
+    start: float | None = None,
 ) -> Entry:
-    """Rounds until a look decides or the budget is spent, by a clock of seconds."""
+    """Rounds until a look decides or the budget is spent, by a clock of seconds.
+
+    It started at `start`, or does so now.
+    """
     entry = Entry(
         name=benchmark.name,
         configuration=benchmark.configuration.name,
@@ -207,8 +227,8 @@ def measure(
         flops=_flops(benchmark),
     )
     seen: list[Round] = []
-    start, decision = clock(), None
-    spent, longest = 0.0, 0.0
+    start, decision = clock() if start is None else start, None
+    spent, longest = clock() - start, 0.0
     while decision is None or decision.outcome is Outcome.INCONCLUSIVE:
         if spent + max(1, FEWEST - len(seen)) * longest > budget:
             break

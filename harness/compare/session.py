@@ -1,7 +1,7 @@
 """Both sides of a benchmark in one session, in processes that are made anew again and again.
 
 Promises: a round is four processes, two of each side, visited in turn there and back, so that a
-drift of the machine falls on all alike; where a process lies in memory is drawn anew each time
+drift of the machine falls on all alike; where a side lies in memory is drawn anew for each process
 (Mytkowicz et al. 2009, "Producing wrong data without doing anything obviously wrong!"), and so are
 the order in which they start and the CPUs that threads of OpenMP are bound to, one each: where
 threads may move, a scheduler may put two of them on one. What else runs on a machine only adds to a
@@ -126,25 +126,27 @@ def visit_round(
     bound = draw_places(work.threads, generator)
     drawn = generator.permutation(len(launches)).tolist()
     with ExitStack() as stack:
-        servers = {
-            place: server or stack.enter_context(ForkServer(launches[place])) for place in drawn
-        }
+
+        def start(place: int) -> ForkServer:
+            with launching(place):
+                return stack.enter_context(ForkServer(launches[place], bound))
 
         def fork(place: int) -> Worker:
-            with _named(place):
+            with launching(place if server is None else 0):  # what both share is no fault of head
                 return servers[place].fork(launches[place], bound, generator)
 
         def ask(place: int, call: str, limit: float, **arguments: Any) -> dict[str, Any]:
-            with _named(place):
+            with launching(place):
                 return workers[place].ask(call, limit, **arguments)
 
+        servers = {place: server or start(place) for place in drawn}
         workers = {place: stack.enter_context(fork(place)) for place in drawn}
 
         for place in drawn:
-            with _named(place):
+            with launching(place):
                 workers[place].send("import_candidate", candidate=launches[place].candidate)
         for place in drawn:  # none builds, and warms up, while another one still imports
-            with _named(place):
+            with launching(place):
                 workers[place].receive(BUILD_LIMIT)
         built = {place: ask(place, "build", BUILD_LIMIT, **work.request()) for place in drawn}
         calls = [each.pop("seconds") for each in built.values()]
@@ -194,8 +196,8 @@ def draw_places(threads: int, generator: np.random.Generator) -> dict[str, str]:
 
 
 @contextmanager
-def _named(place: int) -> Iterator[None]:
-    """A context in which what fails is a launch."""
+def launching(place: int) -> Iterator[None]:
+    """A context in which what fails is the launch of that place."""
     try:
         yield
     except WorkerFailed as error:

@@ -205,7 +205,8 @@ def fork(request: dict[str, Any], streams: Sequence[int], control: socket.socket
             os.environ.pop(name, None)
             if value is not None:
                 os.environ[name] = value
-        sys.path[:] = request["path"] or sys.path
+        for name, value in request["interpreter"].items():
+            setattr(sys, name, value)
         shifted(serve, **request["shift"])
         os._exit(0)  # what takes an interpreter apart takes time from the next round
     except BaseException:
@@ -238,13 +239,13 @@ def shifted(function: Callable[[], None], stack: int, heap: int, pages: int) -> 
 
 
 def main() -> None:
-    """Fork a process for each message with three streams, tell the status of one for all others.
+    """Answer messages from the socket that standard input is, until it ends.
 
-    They come on the socket that standard input is; it ends when that does.
+    One with three streams asks for a process, one without for the exit status of one.
     """
     with socket.socket(fileno=os.dup(0)) as control:
         while True:
-            message, streams, _, _ = socket.recv_fds(control, 1 << 16, 3)
+            message, streams, _, _ = socket.recv_fds(control, 1 << 20, 3)
             if not message:
                 return
             request = json.loads(message)
@@ -261,3 +262,4 @@ def main() -> None:
 
 if __name__ == "__main__":
     main()
+    os._exit(0)

@@ -25,14 +25,14 @@ from cllm.harness.benchmark import Progress
 from cllm.harness.compare.power.load import Load
 from cllm.harness.compare.power.slowed import NAME, VARIABLE
 from cllm.harness.compare.process import Launch
-from cllm.harness.compare.run import Benchmark, prepare_work, rounds
+from cllm.harness.compare.run import RENEWED, Benchmark, prepare_work, rounds
 from cllm.harness.compare.session import Work
 from cllm.harness.probe.loops import chain
 
 SLOWDOWNS = (0.01, 0.02, 0.03, 0.05, 0.10)
 BASE, COPY = "base", "copy"
 
-IN_A_ROW = 10
+IN_A_ROW = RENEWED
 """Rounds of one build before the next one's turn."""
 TURNS: Mapping[str, int] = {
     COPY: 3,
@@ -113,13 +113,13 @@ def calibrate(work: Work, folder: Path, seed: int) -> dict[float, int]:
     """By slowdown the multiply-adds that make it, from steps in undisturbed windows, and chains."""
     generator, seconds, chains = np.random.default_rng(seed), [], []
     base = launches(folder, 0)[BASE]
-    for _ in range(CALIBRATION_ROUNDS):
-        with rounds(base, base, work, generator) as visit:
+    with rounds(base, base, work, generator) as visit:
+        for _ in range(CALIBRATION_ROUNDS):
             seconds += [trip for process in visit().processes for trip in process.trips]
-        for _ in range(200):
-            start = time.perf_counter()
-            chain(CHAIN)
-            chains.append((time.perf_counter() - start) / CHAIN)
+            for _ in range(200):
+                start = time.perf_counter()
+                chain(CHAIN)
+                chains.append((time.perf_counter() - start) / CHAIN)
     step, one = float(np.quantile(seconds, SLOWER_PACE)), min(chains)
     return {slowdown: round(slowdown * step / one) for slowdown in SLOWDOWNS}
 

@@ -56,7 +56,7 @@ def replay(
 def _trial(
     recording: Recording, moments: Sequence[Moment], budget: float, minimum_effect: float
 ) -> Trial:
-    taken, spent = 0, recording.starting
+    taken, spent = 0, 0.0
 
     def visit() -> Round:
         nonlocal taken, spent
@@ -72,8 +72,9 @@ def _trial(
         seed=0,
         progress=lambda what, done, total: None,
         clock=lambda: spent,
+        start=-recording.starting,
     )
-    return Trial(entry.outcome, spent, taken, *_others(moments[:taken], minimum_effect))
+    return Trial(entry.outcome, entry.seconds, taken, *_others(moments[:taken], minimum_effect))
 
 
 def _others(used: Sequence[Moment], minimum_effect: float) -> tuple[bool, bool, bool]:
