@@ -27,13 +27,9 @@ LIMIT = 60.0
 TELL = """
 import json, os, subprocess, sys
 from pathlib import Path
-import numpy, cllm.optimized.kernels as compiled
+import numpy
 
 PREFIX = "import sys; print(sys.prefix)"
-
-def first_mapping(part):
-    with open("/proc/self/maps") as maps:
-        return min(int(line.split("-")[0], 16) for line in maps if part in line)
 
 kept = bytearray(2000)
 told = {
@@ -42,7 +38,7 @@ told = {
     "numpy": numpy.__file__,
     "variables": [os.environ.get(name) for name in ("ONE", "OTHER", "OMP_PLACES")],
     "heap": id(kept),
-    "mapped": first_mapping(compiled.__file__),
+    "mapped": numpy.empty(1 << 26).ctypes.data,
     "side": __file__,
     "prefix": sys.prefix,
     "subprocess": subprocess.check_output([sys.executable, "-c", PREFIX], text=True).strip(),

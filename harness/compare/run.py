@@ -230,7 +230,7 @@ def measure(
     start, decision = clock() if start is None else start, None
     spent, longest = clock() - start, 0.0
     while decision is None or decision.outcome is Outcome.INCONCLUSIVE:
-        if spent + max(1, FEWEST - len(seen)) * longest > budget:
+        if seen and spent + max(1, FEWEST - len(seen)) * longest > budget:
             break
         seen_so_far = "open" if decision is None else _interval(decision.interval)
         progress(f"{benchmark.name}: {seen_so_far}", round(spent), round(budget))
