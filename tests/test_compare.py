@@ -32,7 +32,7 @@ from cllm.harness.compare.comparison import (
     Outcome,
     Side,
 )
-from cllm.harness.compare.process import ForkServer, Launch
+from cllm.harness.compare.process import ForkServer, Launch, sharing
 from cllm.harness.compare.run import (
     RENEWED,
     Benchmark,
@@ -383,11 +383,15 @@ def test_long_calls_have_fewer_trips(seconds: float, trips: int) -> None:
     ],
 )
 @pytest.mark.usefixtures("others")
+@pytest.mark.parametrize("shared", [True, False])
 def test_a_side_that_cannot_be_measured_says_why(
-    tmp_path: Path, candidate: str, reason: str
+    tmp_path: Path, candidate: str, reason: str, shared: bool
 ) -> None:
     work = prepare_work(STEP, 0, tmp_path / "work.npz")
     base, head = Launch("reference", sys.executable), Launch(candidate, sys.executable)
+    if shared:
+        base, head = sharing(base, head)
+        assert base.interpreter == head.interpreter != {}
     with rounds(base, head, work, np.random.default_rng(0)) as visit:
         entry = measure(STEP, visit, budget=60, minimum_effect=0.02, seed=0, progress=quiet)
     assert entry.outcome is Outcome.FAILED
@@ -428,7 +432,7 @@ def test_what_processes_are_forked_from_is_renewed(
     monkeypatch.setattr("cllm.harness.compare.run.visit_round", visit)
     work = prepare_work(STEP, 0, tmp_path / "work.npz")
     side = Launch("reference", sys.executable)
-    with rounds(side, side, work, np.random.default_rng(0)) as next_round:
+    with rounds(*sharing(side, side), work, np.random.default_rng(0)) as next_round:
         for _ in range(2 * RENEWED + 1):
             next_round()
     assert None not in used

@@ -79,7 +79,7 @@ def test_both_sides_are_forked_from_one_interpreter(
 ) -> None:
     monkeypatch.setenv("OTHER", "the user's")
     sides = sharing(side(tmp_path, "base", TELL, OTHER="1"), side(tmp_path, "head", TELL, ONE="2"))
-    assert sides is not None
+    assert all(side.interpreter for side in sides)
     expected = ("base", [None, "1", "{0}"]), ("head", ["2", "the user's", "{0}"])
     parents = []
     with ForkServer(sides[0], {}) as server:
@@ -102,7 +102,7 @@ def test_a_side_in_an_environment_of_its_own_is_told_of_that(tmp_path: Path, bas
     )
     head = replace(side(tmp_path, "head", TELL), python=str(tmp_path / "environment/bin/python"))
     sides = sharing(base, head)
-    assert sides is not None
+    assert all(side.interpreter for side in sides)
     with ForkServer(sides[0], {}) as server, fork(server, sides[1]) as worker:
         told = import_side(worker, sides[1])
         assert told["prefix"] == told["subprocess"] == str(tmp_path / "environment")
@@ -112,14 +112,14 @@ def test_another_numpy_needs_another_interpreter(tmp_path: Path, base: Launch) -
     """As one that is installed in one of two virtual environments."""
     head = side(tmp_path, "head", TELL)
     (tmp_path / "head/numpy").symlink_to(Path(np.__file__).parent)
-    assert sharing(base, head) is None
+    assert sharing(base, head) == (base, head)
     with ForkServer(head, {}) as own, fork(own, head) as worker:
         assert import_side(worker, head)["numpy"] == str(tmp_path / "head/numpy/__init__.py")
 
 
 def test_a_side_without_an_interpreter_has_none_in_common(base: Launch) -> None:
     broken = Launch("side:Model", "/bin/false")
-    assert sharing(base, broken) is None
+    assert sharing(base, broken) == (base, broken)
     with ForkServer(broken, {}) as own, pytest.raises(WorkerFailed) as caught:
         fork(own, broken)
     assert str(caught.value) == "crashed with exit status 1"
@@ -129,10 +129,10 @@ def test_what_a_side_loads_when_it_starts_needs_another_interpreter(
     tmp_path: Path, base: Launch
 ) -> None:
     head = side(tmp_path, "head", TELL)
-    assert sharing(base, head) is not None
+    assert sharing(base, head) != (base, head)
     (tmp_path / "head/usercustomize.py").write_text("")
     (tmp_path / "head/sitecustomize.py").write_text("")
-    assert sharing(base, head) is None
+    assert sharing(base, head) == (base, head)
 
 
 def test_openmp_has_read_its_variables_where_it_is_loaded(tmp_path: Path, base: Launch) -> None:
@@ -144,12 +144,12 @@ def test_openmp_has_read_its_variables_where_it_is_loaded(tmp_path: Path, base: 
         Path(launch.environment["PYTHONPATH"].split(os.pathsep)[0], "sitecustomize.py").write_text(
             library
         )
-    assert sharing(base, head) is None
+    assert sharing(base, head) == (base, head)
 
 
 def test_an_interpreter_that_is_not_there_is_said(base: Launch) -> None:
     missing = replace(base, python="/not/there")
-    assert sharing(base, missing) is None
+    assert sharing(base, missing) == (base, missing)
     with pytest.raises(WorkerFailed, match=r"cannot be started: .*/not/there"):
         ForkServer(missing, {})
 

@@ -173,8 +173,8 @@ def test_comparison(tmp_path: Path, kind: str, commit: Commit | None, candidate:
     assert (head.created, head.source, head.commit) == (NOON, "compare", commit)
     assert [result.samples for result in base.results] == [(1.0, 2.0, 6.0, 7.0), ()]
     assert head.results == (
-        Result("little step", candidate, "steps/s", 4.5, 2, Better.HIGHER, (3.0, 5.0, 4.0, 7.0),
-               0.45, SIZES),
+        Result("little step, compared", candidate, "steps/s", 4.5, 2, Better.HIGHER,
+               (3.0, 5.0, 4.0, 7.0), 0.45, SIZES),
         Result("little step", candidate, "instructions", 1100, better=Better.LOWER,
                configuration=SIZES),
     )  # fmt: skip

@@ -47,7 +47,7 @@ def recorded(rounds: int, noise: float = 0.004, disturbed: float = 0.005) -> Rec
             trips = [[second] * TRIPS for second in seconds.tolist()]
             mean = (seconds * np.exp(generator.exponential(0.2, 4))).tolist()
             moments.append(Moment(float(place), 1.0, "quiet", build, trips, mean))
-    return Recording(1, dict.fromkeys(BUILDS, 0), 0.0, moments)
+    return Recording(1, dict.fromkeys(BUILDS, 0), moments)
 
 
 RECORDING = recorded(200)
@@ -91,7 +91,7 @@ def test_the_rules_of_others() -> None:
         return Moment(0, 1.0, "quiet", "x", trips, seconds)
 
     for head, said in ((1.0, (False, False, False)), (1.1, (True, True, True))):
-        made = Recording(1, dict.fromkeys(BUILDS, 0), 0.0, [moment(head) for _ in range(100)])
+        made = Recording(1, dict.fromkeys(BUILDS, 0), [moment(head) for _ in range(100)])
         (trial,) = replay(made, "x", 1, budget=30, minimum_effect=0.02, seed=0)
         assert (trial.mean_rule, trial.fastest_rule, trial.t_test) == said
 
@@ -196,7 +196,9 @@ def test_a_recording_gives_each_build_its_turns(
         return [Visited((), 1, [1.0] * TRIPS, 1.0)] * len(sides)
 
     monkeypatch.setattr(load, "STATES", {"quiet": (), "nothing": ()})
-    monkeypatch.setattr("cllm.harness.compare.run.sharing", lambda base, head: None)
+    monkeypatch.setattr(
+        "cllm.harness.compare.power.record.sharing", lambda base, head: (base, head)
+    )
     monkeypatch.setattr("cllm.harness.compare.run.visit_round", visit)
     monkeypatch.setattr("cllm.harness.compare.power.record.time.monotonic", lambda: next(clock))
     turns = sum(TURNS.values())

@@ -66,7 +66,7 @@ class Launch:
     python: str
     environment: Mapping[str, str] = field(default_factory=dict)
     interpreter: Mapping[str, Any] = field(default_factory=dict)
-    """Attributes of `sys` in a process that is forked from another one."""
+    """Attributes of `sys` where it is forked from what both sides share; empty where it is not."""
 
 
 class ForkServer:
@@ -193,15 +193,14 @@ class Forked:
         return status
 
 
-def sharing(base: Launch, head: Launch) -> tuple[Launch, Launch] | None:
-    """Both sides as they are forked from one interpreter; None where they cannot be."""
+def sharing(base: Launch, head: Launch) -> tuple[Launch, Launch]:
+    """Both sides; forked from one interpreter where all that it has loaded is alike for them."""
     with ThreadPoolExecutor() as pool:
         one, other = pool.map(_loaded, (base, head))
     if one.get("alike") is None or one["alike"] != other.get("alike"):
-        return None
-    return replace(base, interpreter=one["interpreter"]), replace(
-        head, interpreter=other["interpreter"]
-    )
+        return base, head
+    base = replace(base, interpreter=one["interpreter"])
+    return base, replace(head, interpreter=other["interpreter"])
 
 
 def _loaded(launch: Launch) -> dict[str, Any]:

@@ -99,20 +99,19 @@ def compare(
     threads = sorted({benchmark.threads for benchmark in benchmarks})
     progress("probing the machine", 0, 1)
     probed = probe.survey(threads)
+    launches = sharing(base.launch, head.launch)
     with tempfile.TemporaryDirectory() as scratch:
         for place, benchmark in enumerate(benchmarks):
             work = prepare_work(benchmark, seed, Path(scratch) / f"{place}.npz")
-            entry = measure_sides(
-                benchmark,
-                base.launch,
-                head.launch,
-                work,
-                np.random.default_rng((seed, place)),
-                budget=budget,
-                minimum_effect=minimum_effect,
-                seed=seed,
-                progress=progress,
-            )
+            with rounds(*launches, work, np.random.default_rng((seed, place))) as visit:
+                entry = measure(
+                    benchmark,
+                    visit,
+                    budget=budget,
+                    minimum_effect=minimum_effect,
+                    seed=seed,
+                    progress=progress,
+                )
             if instructions:
                 progress(f"{benchmark.name}: counting instructions", 0, 1)
                 entry = add_instructions(
@@ -157,47 +156,20 @@ def rounds(
     rest on where that one lies and how strings hash in it.
     """
     base, head = (limited(side, work.threads) for side in (base, head))
-    sides = sharing(base, head)
     server, visited = None, 0
     with contextlib.ExitStack() as stack:
 
         def visit() -> Round:
             nonlocal server, visited
-            if sides is not None and visited % RENEWED == 0:
+            if base.interpreter and visited % RENEWED == 0:
                 stack.close()
                 with launching(0):
-                    server = stack.enter_context(ForkServer(sides[0], {}))
+                    server = stack.enter_context(ForkServer(base, {}))
             visited += 1
-            seen = visit_round([*(sides or (base, head))] * 2, work, generator, server)
+            seen = visit_round([base, head, base, head], work, generator, server)
             return Round(seen, probe.undisturbed_peak(work.threads))
 
         yield visit
-
-
-def measure_sides(
-    benchmark: Benchmark,
-    base: Launch,
-    head: Launch,
-    work: Work,
-    generator: np.random.Generator,
-    *,
-    budget: float,
-    minimum_effect: float,
-    seed: int,
-    progress: Progress,
-) -> Entry:
-    """One benchmark of a live comparison, from its start on."""
-    start = time.monotonic()
-    with rounds(base, head, work, generator) as visit:
-        return measure(
-            benchmark,
-            visit,
-            budget=budget,
-            minimum_effect=minimum_effect,
-            seed=seed,
-            progress=progress,
-            start=start,
-        )
 
 
 def measure(
@@ -209,12 +181,8 @@ def measure(
     seed: int,
     progress: Progress,
     clock: Callable[[], float] = time.monotonic,
-    start: float | None = None,
 ) -> Entry:
-    """Rounds until a look decides or the budget is spent, by a clock of seconds.
-
-    It started at `start`, or does so now.
-    """
+    """Rounds until a look decides or the budget is spent, by a clock of seconds."""
     entry = Entry(
         name=benchmark.name,
         configuration=benchmark.configuration.name,
@@ -227,10 +195,10 @@ def measure(
         flops=_flops(benchmark),
     )
     seen: list[Round] = []
-    start, decision = clock() if start is None else start, None
-    spent, longest = clock() - start, 0.0
+    start, decision = clock(), None
+    spent, longest = 0.0, 0.0
     while decision is None or decision.outcome is Outcome.INCONCLUSIVE:
-        if seen and spent + max(1, FEWEST - len(seen)) * longest > budget:
+        if spent + max(1, FEWEST - len(seen)) * longest > budget:
             break
         seen_so_far = "open" if decision is None else _interval(decision.interval)
         progress(f"{benchmark.name}: {seen_so_far}", round(spent), round(budget))

@@ -239,6 +239,8 @@ def comparison_runs(found: Comparison, id: str) -> Iterator[Run]:
     """A run for each side.
 
     A revision's results are the candidate's, at its commit; what has no commit has its own name.
+    Speeds are series of their own, `small step, compared`: `cllm bench` takes the median of blocks
+    where a comparison takes the fastest windows, with threads bound to CPUs.
     """
     for side, part in ((found.base, "base"), (found.head, "head")):
         commit = document.commit_from_dict(side.commit)
@@ -269,7 +271,7 @@ def _side(entries: Sequence[Entry], is_base: bool, candidate: str) -> Iterator[R
                 # The highest: whatever else ran at that moment has only lowered the others.
                 share = entry.flops * median(rates) / max(entry.peaks)
             yield Result(
-                name,
+                f"{name}, compared",
                 candidate,
                 entry.unit,
                 median(rates),

@@ -12,7 +12,8 @@ from cllm.harness.benchmark import Progress
 from cllm.harness.compare.comparison import Entry
 from cllm.harness.compare.power.load import Load
 from cllm.harness.compare.power.record import BASE, COPY, benchmark, launches
-from cllm.harness.compare.run import measure_sides, prepare_work
+from cllm.harness.compare.process import sharing
+from cllm.harness.compare.run import measure, prepare_work, rounds
 
 
 @dataclass(frozen=True)
@@ -40,18 +41,16 @@ def run(
             progress(f"live: {slowdown:.0%}, {threads} threads, {load.state}", place, len(cases))
             what = benchmark(threads)
             work = prepare_work(what, seed, folder / f"{threads}.npz")
-            base, head = launches(folder, 0)[BASE], launches(folder, extra)[COPY]
-            entry = measure_sides(
-                what,
-                base,
-                head,
-                work,
-                generator,
-                budget=budget,
-                minimum_effect=minimum_effect,
-                seed=seed,
-                progress=lambda what, done, total: None,
-            )
+            sides = sharing(launches(folder, 0)[BASE], launches(folder, extra)[COPY])
+            with rounds(*sides, work, generator) as visit:
+                entry = measure(
+                    what,
+                    visit,
+                    budget=budget,
+                    minimum_effect=minimum_effect,
+                    seed=seed,
+                    progress=lambda what, done, total: None,
+                )
             found.append(Live(threads, slowdown, entry))
     progress("live: done", len(cases), len(cases))
     return found

@@ -24,7 +24,7 @@ from cllm.harness.bench.task import Kind
 from cllm.harness.benchmark import Progress
 from cllm.harness.compare.power.load import Load
 from cllm.harness.compare.power.slowed import NAME, VARIABLE
-from cllm.harness.compare.process import Launch
+from cllm.harness.compare.process import Launch, sharing
 from cllm.harness.compare.run import RENEWED, Benchmark, prepare_work, rounds
 from cllm.harness.compare.session import Work
 from cllm.harness.probe.loops import chain
@@ -73,8 +73,6 @@ class Recording:
     threads: int
     work: Mapping[str, int]
     """By build, the multiply-adds that were added to a step."""
-    starting: float
-    """The most seconds from the start of a comparison to its first round."""
     moments: Sequence[Moment]
 
     def of(self, build: str) -> list[Moment]:
@@ -89,7 +87,7 @@ class Recording:
     def from_dict(cls, document: Mapping[str, Any]) -> Recording:
         """The inverse."""
         moments = [Moment(**moment) for moment in document["moments"]]
-        return cls(document["threads"], document["work"], document["starting"], moments)
+        return cls(document["threads"], document["work"], moments)
 
 
 def benchmark(threads: int) -> Benchmark:
@@ -113,7 +111,7 @@ def calibrate(work: Work, folder: Path, seed: int) -> dict[float, int]:
     """By slowdown the multiply-adds that make it, from steps in undisturbed windows, and chains."""
     generator, seconds, chains = np.random.default_rng(seed), [], []
     base = launches(folder, 0)[BASE]
-    with rounds(base, base, work, generator) as visit:
+    with rounds(*sharing(base, base), work, generator) as visit:
         for _ in range(CALIBRATION_ROUNDS):
             seconds += [trip for process in visit().processes for trip in process.trips]
             for _ in range(200):
@@ -122,6 +120,11 @@ def calibrate(work: Work, folder: Path, seed: int) -> dict[float, int]:
                 chains.append((time.perf_counter() - start) / CHAIN)
     step, one = float(np.quantile(seconds, SLOWER_PACE)), min(chains)
     return {slowdown: round(slowdown * step / one) for slowdown in SLOWDOWNS}
+
+
+def added(extra: Mapping[float, int]) -> dict[str, int]:
+    """By build the multiply-adds of a step more than in base."""
+    return {COPY: 0} | {f"{slowdown:g}": work for slowdown, work in extra.items()}
 
 
 def record(
@@ -134,23 +137,22 @@ def record(
     progress("calibrating", 0, 1)
     extra = {count: calibrate(work, folder, seed) for count, work in works.items()}
     moments: dict[int, list[Moment]] = {count: [] for count in threads}
-    starting = dict.fromkeys(threads, 0.0)
-    generator, start = np.random.default_rng(seed), time.monotonic()
-    builds = {
-        count: launches(folder, 0)
-        | {f"{slowdown:g}": launches(folder, added)[COPY] for slowdown, added in work.items()}
-        for count, work in extra.items()
+    generator = np.random.default_rng(seed)
+    base = launches(folder, 0)[BASE]
+    sides = {
+        (count, build): sharing(base, launches(folder, work)[COPY])
+        for count in threads
+        for build, work in added(extra[count]).items()
     }
     turns = [
         (count, build) for count in threads for build, often in TURNS.items() for _ in range(often)
     ]
+    start = time.monotonic()
     with Load(seed) as load:
         while time.monotonic() - start < seconds:
             for place in generator.permutation(len(turns)).tolist():
                 count, build = turns[place]
-                base, head, opened = builds[count][BASE], builds[count][build], time.monotonic()
-                with rounds(base, head, works[count], generator) as visit:
-                    starting[count] = max(starting[count], time.monotonic() - opened)
+                with rounds(*sides[count, build], works[count], generator) as visit:
                     for _ in range(IN_A_ROW):
                         if (passed := time.monotonic() - start) >= seconds:
                             break
@@ -160,12 +162,4 @@ def record(
                         took = time.monotonic() - start - passed
                         moments[count].append(Moment(passed, took, state, build, trips, mean))
     progress("recording: done", round(seconds), round(seconds))
-    return [
-        Recording(
-            count,
-            {BASE: 0, COPY: 0} | {f"{slowdown:g}": work for slowdown, work in extra[count].items()},
-            starting[count],
-            moments[count],
-        )
-        for count in threads
-    ]
+    return [Recording(count, {BASE: 0, **added(extra[count])}, moments[count]) for count in threads]

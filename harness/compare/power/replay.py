@@ -72,7 +72,6 @@ def _trial(
         seed=0,
         progress=lambda what, done, total: None,
         clock=lambda: spent,
-        start=-recording.starting,
     )
     return Trial(entry.outcome, entry.seconds, taken, *_others(moments[:taken], minimum_effect))
 
