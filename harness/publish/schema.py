@@ -154,6 +154,7 @@ PERFORMANCE = also(
     ),
     created=TEXT,
     commit=optional(COMMIT),
+    missing_figures=list_of(record(figure=TEXT, reason=TEXT)),
     peer_versions=mapping(TEXT),
 )
 """What is shown of `performance.json` (`cllm.harness.bench.run`)."""

@@ -140,10 +140,12 @@ def _a(kinds: str | list[str]) -> str:
 
 
 def _wrong(entry: Entry) -> str:
-    """What cannot be: no positive rates, an interval that does not hold its ratio."""
+    """What cannot be: no positive rates, negative work, an interval without its ratio."""
     for name in ("base", "base_again", "head", "head_again", "peaks"):
         if any(rate <= 0 for rate in getattr(entry, name)):
             return f"a rate in {name} is not positive"
+    if entry.flops < 0:
+        return f"{entry.flops} flops, must be 0 or more"
     for name in ("ratio", "decision", "noise"):
         interval = getattr(entry, name)
         if interval and not (0 < interval.low <= interval.high and interval.ratio > 0):
