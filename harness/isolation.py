@@ -32,6 +32,7 @@ from typing import Any
 
 from cllm.harness import stacks
 from cllm.harness.verdict import Status, Verdict
+from cllm.harness.words import ending
 
 METHOD = "CLLM_START_METHOD"
 """Environment variable: `spawn` starts each process afresh, as sanitizers want it."""
@@ -155,7 +156,7 @@ class _Process:
             status = self._process.exitcode
             if verdict is None or status not in (0, None):
                 when = "" if verdict is None else " after its verdict"
-                return self._failed(f"crashed{when} {_how(status)}")
+                return self._failed(f"crashed{when} {ending(status)}")
             if status is None:
                 return self._failed(f"did not end within {END_SECONDS:g} s of its verdict")
             return verdict
@@ -223,12 +224,6 @@ def _starting() -> Iterator[None]:
     finally:
         for name in missing:
             del os.environ[name]
-
-
-def _how(status: int | None) -> str:
-    if status is None or status >= 0:
-        return f"with exit status {status}"
-    return f"by {signal.Signals(-status).name}"
 
 
 def _descendants(ancestor: int) -> list[int]:

@@ -1,6 +1,8 @@
-"""Numbers of things in words."""
+"""Numbers of things, and ends of processes, in words."""
 
 from __future__ import annotations
+
+import signal
 
 
 def plural(count: int | str, noun: str) -> str:
@@ -18,3 +20,10 @@ def duration(seconds: float) -> str:
     if seconds < 120:
         return plural(round(seconds), "second")
     return plural(round(seconds / 60), "minute")
+
+
+def ending(status: int | None) -> str:
+    """How a process of that exit status ended: `by SIGSEGV`, `with exit status 3`."""
+    if status is None or status >= 0:
+        return f"with exit status {status}"
+    return f"by {signal.Signals(-status).name}"

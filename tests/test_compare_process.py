@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import select
@@ -17,7 +18,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cllm import optimized
 from cllm.harness.bench.process import Worker, WorkerFailed
 from cllm.harness.compare import process
 from cllm.harness.compare.process import SHIFTS, ForkServer, Launch, sharing
@@ -138,8 +138,8 @@ def test_what_a_side_loads_when_it_starts_needs_another_interpreter(
 def test_openmp_has_read_its_variables_where_it_is_loaded(tmp_path: Path, base: Launch) -> None:
     """As by a BLAS that uses it: such an interpreter cannot be told other CPUs any more."""
     head = side(tmp_path, "head", TELL)
-    (compiled,) = Path(optimized.__file__).parent.glob("region.*.so")
-    library = f"import ctypes; ctypes.CDLL({str(compiled)!r})"
+    compiled = importlib.import_module("cllm.optimized.region").__file__
+    library = f"import ctypes; ctypes.CDLL({compiled!r})"
     for launch in (base, head):
         Path(launch.environment["PYTHONPATH"].split(os.pathsep)[0], "sitecustomize.py").write_text(
             library

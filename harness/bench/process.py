@@ -19,6 +19,8 @@ from collections.abc import Mapping
 from types import TracebackType
 from typing import IO, Any, Protocol, Self
 
+from cllm.harness.words import ending
+
 THREAD_VARIABLES = (
     "OMP_NUM_THREADS",
     "OPENBLAS_NUM_THREADS",
@@ -45,10 +47,9 @@ class WorkerFailed(Exception):
 
 def how_it_ended(status: int, errors: IO[bytes]) -> str:
     """A process, by its exit status, and what it said last."""
-    how = f"by {signal.Signals(-status).name}" if status < 0 else f"with exit status {status}"
     errors.seek(0)
     said = errors.read().decode(errors="replace").strip().splitlines()
-    return f"crashed {how}" + (f": {said[-1].strip()}" if said else "")
+    return f"crashed {ending(status)}" + (f": {said[-1].strip()}" if said else "")
 
 
 class Process(Protocol):

@@ -15,7 +15,6 @@ from __future__ import annotations
 import platform
 import re
 import shutil
-import signal
 import statistics
 import subprocess
 import tempfile
@@ -26,6 +25,7 @@ from cllm.harness.bench.configurations import Configuration
 from cllm.harness.bench.task import Kind
 from cllm.harness.compare.comparison import ELSEWHERE, Entry, Instructions
 from cllm.harness.compare.process import Launch
+from cllm.harness.words import ending
 
 GATE = 0.001
 """The share by which instructions have to differ to be called more or fewer."""
@@ -210,6 +210,5 @@ def _read(path: Path) -> list[int]:
 
 def _why(status: int, errors: str) -> str:
     """The worker's last words, without valgrind's own."""
-    how = f"by {signal.Signals(-status).name}" if status < 0 else f"with exit status {status}"
     lines = [line for line in errors.splitlines() if line.strip() and not line.startswith("==")]
-    return f"the worker ended {how}" + (f": {lines[-1].strip()}" if lines else "")
+    return f"the worker ended {ending(status)}" + (f": {lines[-1].strip()}" if lines else "")

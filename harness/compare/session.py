@@ -126,21 +126,19 @@ def visit_round(
     bound = draw_places(work.threads, generator)
     drawn = generator.permutation(len(launches)).tolist()
     with ExitStack() as stack:
-
-        def start(place: int) -> ForkServer:
+        servers: dict[int, ForkServer] = {}
+        workers: dict[int, Worker] = {}
+        for place in drawn:
             with launching(place):
-                return stack.enter_context(ForkServer(launches[place], bound))
-
-        def fork(place: int) -> Worker:
+                servers[place] = server or stack.enter_context(ForkServer(launches[place], bound))
+        for place in drawn:
             with launching(place if server is None else 0):  # what both share is no fault of head
-                return servers[place].fork(launches[place], bound, generator)
+                worker = servers[place].fork(launches[place], bound, generator)
+                workers[place] = stack.enter_context(worker)
 
         def ask(place: int, call: str, limit: float, **arguments: Any) -> dict[str, Any]:
             with launching(place):
                 return workers[place].ask(call, limit, **arguments)
-
-        servers = {place: server or start(place) for place in drawn}
-        workers = {place: stack.enter_context(fork(place)) for place in drawn}
 
         for place in drawn:
             with launching(place):

@@ -50,12 +50,10 @@ def replay(
         found = float(lengths[-1]) if moments else 0.0
         raise ValueError(f"recorded are {found:.0f} s of comparisons, must be over {budget}")
     for start in np.random.default_rng(seed).integers(0, last, count).tolist():
-        yield _trial(recording, moments[start:], budget, minimum_effect)
+        yield _trial(recording.threads, moments[start:], budget, minimum_effect)
 
 
-def _trial(
-    recording: Recording, moments: Sequence[Moment], budget: float, minimum_effect: float
-) -> Trial:
+def _trial(threads: int, moments: Sequence[Moment], budget: float, minimum_effect: float) -> Trial:
     taken, spent = 0, 0.0
 
     def visit() -> Round:
@@ -65,7 +63,7 @@ def _trial(
         return Round([Visited((), 1, trips, 0.0) for trips in moment.trips], 0.0)
 
     entry: Entry = measure(
-        benchmark(recording.threads),
+        benchmark(threads),
         visit,
         budget=budget,
         minimum_effect=minimum_effect,
@@ -73,7 +71,7 @@ def _trial(
         progress=lambda what, done, total: None,
         clock=lambda: spent,
     )
-    return Trial(entry.outcome, entry.seconds, taken, *_others(moments[:taken], minimum_effect))
+    return Trial(entry.outcome, spent, taken, *_others(moments[:taken], minimum_effect))
 
 
 def _others(used: Sequence[Moment], minimum_effect: float) -> tuple[bool, bool, bool]:
