@@ -54,6 +54,7 @@ from cllm.harness.compare.sequential import (
 )
 from cllm.harness.compare.session import (
     BINDING,
+    VISIT_SECONDS,
     LaunchFailed,
     Visited,
     Work,
@@ -475,7 +476,7 @@ def test_threads_of_openmp_have_a_cpu_each(
 
 def test_all_processes_are_visited_alike(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Or a side a little slower than another one would be measured in another way."""
-    asked, built = [], iter([2.9e-3, 3.1e-3] * 2)
+    asked, built = [], iter([0.97 * VISIT_SECONDS, 1.03 * VISIT_SECONDS] * 2)
 
     class Fake:
         def send(self, call: str, **arguments: object) -> None:
@@ -504,7 +505,8 @@ def test_all_processes_are_visited_alike(tmp_path: Path, monkeypatch: pytest.Mon
     work = prepare_work(STEP, 0, tmp_path / "work.npz")
     launches = [Launch("a", sys.executable)] * 4
     found = visit_round(launches, work, np.random.default_rng(0))
-    assert asked == [{"seconds": 0.003, "warm_up": False, "calls": 1}] * len(asked)
+    alike = {"seconds": VISIT_SECONDS, "warm_up": False, "calls": 1}
+    assert asked == [alike] * len(asked)
     assert len(asked) == 2 * 4 * len(found[0].trips)
 
 

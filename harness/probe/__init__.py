@@ -20,7 +20,7 @@ import numpy as np
 from cllm.harness.probe.loops import fma_rate, hand_over_seconds, read_rate, widest_level
 
 FMA_SECONDS = 0.01
-MOMENT_SECONDS, MOMENTS = 0.001, 20
+MOMENT_SECONDS, MOMENTS = 0.001, 5
 READ_SECONDS = 0.02
 HAND_OVERS = 5
 ROUNDS = 500
@@ -55,7 +55,7 @@ def fma_peak(threads: int) -> float:
 
 
 def undisturbed_peak(threads: int) -> float:
-    """FLOP/s of the fastest of many short moments: what else runs takes nothing from it."""
+    """FLOP/s of the fastest of a few short moments: what else runs takes little from it."""
     rate: float = max(fma_rate(level(), threads, MOMENT_SECONDS) for _ in range(MOMENTS))
     return rate
 
