@@ -6,8 +6,10 @@ import itertools
 import os
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -171,13 +173,16 @@ def test_load_comes_and_goes_and_leaves_nothing(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_a_recording_of_real_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ticks = itertools.count()  # of the recording alone: the processes need real seconds
+    clock = SimpleNamespace(monotonic=lambda: next(ticks), perf_counter=time.perf_counter)
+    monkeypatch.setattr("cllm.harness.compare.power.record.time", clock)
     monkeypatch.setattr(load, "STATES", {"quiet": (), "nothing": ()})
-    (found,) = record([1], 0.5, tmp_path, 0, lambda what, done, total: None)
+    (found,) = record([1], 3, tmp_path, 0, lambda what, done, total: None)
     assert list(found.work) == BUILDS
     assert found.work[BASE] == found.work[COPY] == 0 < found.work["0.01"] < found.work["0.1"]
-    moment = found.moments[0]
+    (moment,) = found.moments
     assert moment.build in BUILDS[1:]
-    assert moment in found.of(moment.build)
+    assert found.of(moment.build) == [moment]
     assert len(moment.trips) == 4
     for trips, mean in zip(moment.trips, moment.mean, strict=True):
         assert len(trips) == TRIPS
